@@ -1,0 +1,4 @@
+//! lakh: an MCP gateway that holds 100,000 live clients in one small process.
+//!
+//! A house of rooms on floors: a room uses only rooms below it, and two on one floor never meet (`tests/floors.rs`
+//! reads the source and holds that). Read `tree`, `conn` and `conn/turn.rs`, and you know where everything is.
