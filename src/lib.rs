@@ -2,3 +2,6 @@
 //!
 //! A house of rooms on floors: a room uses only rooms below it, and two on one floor never meet (`tests/floors.rs`
 //! reads the source and holds that). Read `tree`, `conn` and `conn/turn.rs`, and you know where everything is.
+
+// 0: bytes to frames to envelopes; reused memory; counting. Pure, but for reading the host.
+pub mod meter;
