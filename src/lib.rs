@@ -6,3 +6,4 @@
 // 0: bytes to frames to envelopes; reused memory; counting. Pure, but for reading the host.
 pub mod meter;
 pub mod pool;
+pub mod wire;
