@@ -7,3 +7,6 @@
 pub mod meter;
 pub mod pool;
 pub mod wire;
+
+// 1: shards, tickets, inboxes; limits; the protocol's rules.
+pub mod mcp;

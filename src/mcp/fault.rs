@@ -1,0 +1,272 @@
+//! Every way a message can be refused: its name for the counters, its JSON-RPC code, and what the sender can do next.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::mcp::answer;
+use crate::mcp::revision::Revision;
+use crate::wire::envelope::{Defect, Id, Malformed};
+
+crate::named! {
+    /// Why a message was answered with an error. The connection lives on; a reason to end it is a parting.
+    pub enum Fault {
+        /// The message is no UTF-8 text.
+        InvalidUtf8 = "invalid_utf8",
+        /// The message is no JSON text.
+        NotJson = "not_json",
+        /// The message is nested deeper than the parser goes.
+        TooDeep = "too_deep",
+        /// The message is JSON but no JSON-RPC 2.0 message.
+        InvalidRequest = "invalid_request",
+        /// A message longer than the limit, after which the next one's beginning is lost.
+        TooLong = "too_long",
+        /// A message, or a handshake, that was begun and not finished in time.
+        TooSlow = "too_slow",
+        /// Bytes that are no dialect of this gateway.
+        UnknownDialect = "unknown_dialect",
+        /// A request with the id `null`.
+        IdNull = "id_null",
+        /// A request whose id is still in use by an earlier one.
+        DuplicateId = "duplicate_id",
+        /// A JSON array where the revision in use has no batches.
+        BatchNotAllowed = "batch_not_allowed",
+        /// A request on a connection that has not said in which way it speaks MCP.
+        NotInitialized = "not_initialized",
+        /// A second `initialize`.
+        AlreadyInitialized = "already_initialized",
+        /// A method the revision in use does not have, or a feature this server does not offer.
+        UnknownMethod = "unknown_method",
+        /// Parameters that do not fit the method.
+        InvalidParams = "invalid_params",
+        /// A `_meta` that names a revision which cannot be served per request.
+        UnsupportedVersion = "unsupported_version",
+        /// A call of a tool that is not in the list.
+        UnknownTool = "unknown_tool",
+        /// The gateway, or the server behind it, has no room for this request now.
+        Busy = "busy",
+        /// The gateway takes no new requests because it is about to stop.
+        Draining = "draining",
+        /// This connection waits for too many answers already.
+        TooManyInFlight = "too_many_in_flight",
+        /// Whoever was to answer gave up without an answer.
+        Abandoned = "abandoned",
+        /// Our own fault.
+        Internal = "internal",
+    }
+}
+
+/// JSON-RPC: the text is no JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// JSON-RPC: the JSON is no request.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC: there is no such method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC: the parameters do not fit.
+pub const INVALID_PARAMS: i32 = -32602;
+/// JSON-RPC: the server failed.
+pub const INTERNAL_ERROR: i32 = -32603;
+/// MCP: `UnsupportedProtocolVersion` (spec 2026-07-28 basic/index#error-codes).
+pub const UNSUPPORTED_VERSION: i32 = -32022;
+/// Ours: no room now, retry later. MCP asks for codes outside the range JSON-RPC reserves (spec 2026-07-28
+/// basic/index#error-codes), so we take the number HTTP gives the same condition.
+pub const UNAVAILABLE: i32 = 503;
+/// Ours: this client asks too much at once; chosen like [`UNAVAILABLE`].
+pub const TOO_MANY: i32 = 429;
+
+impl Fault {
+    /// The JSON-RPC error code.
+    ///
+    /// A request before any `initialize` and without a `_meta` is [`INVALID_PARAMS`]: a request that lacks the required
+    /// `_meta` fields MUST be refused so (spec 2026-07-28 basic/index#meta), and probing clients of both eras expect it
+    /// (spec 2026-07-28 basic/transports/stdio#backward-compatibility).
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::InvalidUtf8 | Self::NotJson | Self::TooDeep | Self::UnknownDialect => PARSE_ERROR,
+            Self::InvalidRequest
+            | Self::TooLong
+            | Self::TooSlow
+            | Self::IdNull
+            | Self::DuplicateId
+            | Self::BatchNotAllowed
+            | Self::AlreadyInitialized => INVALID_REQUEST,
+            Self::UnknownMethod => METHOD_NOT_FOUND,
+            Self::NotInitialized | Self::InvalidParams | Self::UnknownTool => INVALID_PARAMS,
+            Self::UnsupportedVersion => UNSUPPORTED_VERSION,
+            Self::Busy | Self::Draining => UNAVAILABLE,
+            Self::TooManyInFlight => TOO_MANY,
+            Self::Abandoned | Self::Internal => INTERNAL_ERROR,
+        }
+    }
+
+    /// What is wrong and what to do next, in general; [`Fault::because`] says it in particular.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::InvalidUtf8 => "Parse error: the message is not valid UTF-8; send JSON encoded as UTF-8",
+            Self::NotJson => {
+                "Parse error: the message is not valid JSON; send one complete JSON-RPC object per message"
+            }
+            Self::TooDeep => "Parse error: the JSON is nested too deep; flatten the message",
+            Self::InvalidRequest => {
+                "Invalid request: send a JSON-RPC 2.0 object with \"jsonrpc\":\"2.0\", \"method\" and, for a request, \"id\""
+            }
+            Self::TooLong => "Invalid request: the message is too long; send large content by reference",
+            Self::TooSlow => "Invalid request: the message was not finished in time; send it at once",
+            Self::UnknownDialect => "Parse error: send JSON-RPC, one message a line, or a WebSocket upgrade",
+            Self::IdNull => "Invalid request: the id must not be null; use a string or an integer",
+            Self::DuplicateId => {
+                "Invalid request: a request with this id is still being answered; use an id that is not in use"
+            }
+            Self::BatchNotAllowed => {
+                "Invalid request: batches exist only after initialize with 2025-03-26; send one message at a time"
+            }
+            Self::NotInitialized => {
+                "Invalid params: this connection is not initialized; send initialize first (revisions up to 2025-11-25), or \
+                 put io.modelcontextprotocol/protocolVersion \"2026-07-28\" and io.modelcontextprotocol/clientCapabilities \
+                 into params._meta of each request"
+            }
+            Self::AlreadyInitialized => {
+                "Invalid request: this connection is already initialized; open another one to negotiate anew"
+            }
+            Self::UnknownMethod => "Method not found: this server has no such method",
+            Self::InvalidParams => "Invalid params",
+            Self::UnsupportedVersion => "Unsupported protocol version: use one of data.supported",
+            Self::UnknownTool => "Unknown tool: see tools/list for the names",
+            Self::Busy => "Busy: no room for this request now; retry after data.retryAfterMs",
+            Self::Draining => "Draining: this gateway is about to stop; connect again after data.retryAfterMs",
+            Self::TooManyInFlight => {
+                "Too many requests in flight on this connection; wait for answers before sending more"
+            }
+            Self::Abandoned => "Internal error: the request was given up without an answer; it may have had effects",
+            Self::Internal => "Internal error: the request failed on our side",
+        }
+    }
+
+    /// The fault of a message that the parser refused; [`Refusal::from`] takes its words too.
+    #[must_use]
+    pub const fn of(defect: Defect) -> Self {
+        match defect {
+            Defect::InvalidUtf8 => Self::InvalidUtf8,
+            Defect::NotJson => Self::NotJson,
+            Defect::TooDeep => Self::TooDeep,
+            Defect::IdNull => Self::IdNull,
+            _ => Self::InvalidRequest,
+        }
+    }
+
+    /// This fault with a message of its own.
+    #[must_use]
+    pub fn because<'a>(self, message: impl Into<Cow<'a, str>>) -> Refusal<'a> {
+        Refusal { fault: self, message: message.into(), data: None }
+    }
+
+    /// This fault with `data.retryAfterMs`.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Refusal<'static> {
+        let data = format!(r#"{{"retryAfterMs":{}}}"#, wait.as_millis());
+        Refusal { data: Some(data), ..self.into() }
+    }
+
+    /// The refusal of a `_meta` that asks for a revision we do not serve per request; `requested` is its JSON token.
+    #[must_use]
+    pub fn unsupported_version(requested: &str) -> Refusal<'static> {
+        let supported = Revision::SUPPORTED_PER_REQUEST;
+        let data = format!(r#"{{"supported":{supported},"requested":{requested}}}"#);
+        Refusal { data: Some(data), ..Self::UnsupportedVersion.into() }
+    }
+}
+
+/// A fault made out in full: what is counted, what is said, and the data that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// What to count.
+    pub fault: Fault,
+    /// What to say.
+    pub message: Cow<'a, str>,
+    /// A raw JSON value for `error.data`.
+    pub data: Option<String>,
+}
+
+impl Refusal<'_> {
+    /// Appends the whole JSON-RPC error response. Without an id (it could not be read) the response has none.
+    pub fn write(&self, out: &mut Vec<u8>, id: Option<Id<'_>>) {
+        answer::error(out, id, self.fault.code(), &self.message, self.data.as_deref());
+    }
+
+    /// Appends the error object alone: what a ticket is settled with.
+    pub fn write_object(&self, out: &mut Vec<u8>) {
+        answer::error_object(out, self.fault.code(), &self.message, self.data.as_deref());
+    }
+}
+
+impl From<Malformed<'_>> for Refusal<'static> {
+    fn from(malformed: Malformed<'_>) -> Self {
+        Fault::of(malformed.what).because(malformed.what.message())
+    }
+}
+
+impl From<Fault> for Refusal<'static> {
+    fn from(fault: Fault) -> Self {
+        Self { fault, message: Cow::Borrowed(fault.message()), data: None }
+    }
+}
+
+/// A client's own words, cut short, for a message that names them: no client makes us say more than 64 bytes of its own.
+#[must_use]
+pub(crate) fn excerpt(words: &str) -> &str {
+    &words[..words.floor_char_boundary(64)]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::meter::Named;
+
+    #[test]
+    fn no_code_is_one_the_specification_forbids() {
+        for &fault in Fault::ALL {
+            let code = fault.code();
+            let json_rpc = matches!(code, PARSE_ERROR | INTERNAL_ERROR..=INVALID_REQUEST);
+            let defined = code == UNSUPPORTED_VERSION;
+            let free = !(-32768..=-32000).contains(&code);
+            assert!(json_rpc || defined || free, "{} has {code}", fault.name());
+        }
+    }
+
+    #[test]
+    fn a_malformed_message_is_refused_with_the_code_and_the_words_of_its_defect() {
+        for &what in Defect::ALL {
+            let refusal = Refusal::from(Malformed { what, id: None });
+            assert_eq!(refusal.fault.code(), what.code(), "{what:?}");
+            assert_eq!(refusal.message, what.message());
+        }
+    }
+
+    #[test]
+    fn an_unsupported_version_lists_what_is_supported() {
+        let mut out = Vec::new();
+        Fault::unsupported_version("\"1900-01-01\"").write(&mut out, None);
+        let error: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(error["error"]["code"], -32022);
+        assert_eq!(error["error"]["data"]["supported"], serde_json::json!(["2026-07-28"]));
+        assert_eq!(error["error"]["data"]["requested"], "1900-01-01");
+    }
+
+    #[test]
+    fn a_busy_gateway_says_when_to_retry() {
+        let mut out = Vec::new();
+        Fault::Busy.retry_after(Duration::from_millis(1500)).write_object(&mut out);
+        let error: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(error["code"], 503);
+        assert_eq!(error["data"]["retryAfterMs"], 1500);
+    }
+
+    #[test]
+    fn an_excerpt_ends_between_characters() {
+        assert_eq!(excerpt("short"), "short");
+        assert_eq!(excerpt(&"ä".repeat(100)).len(), 64);
+        assert_eq!(excerpt(&format!("x{}", "ä".repeat(100))).len(), 63);
+    }
+}

@@ -1,0 +1,16 @@
+//! The protocol's rules, pure: five revisions of MCP as values in and JSON texts out, with no socket, clock or thread.
+
+pub mod answer;
+pub mod catalogue;
+pub mod fault;
+mod params;
+pub mod profile;
+pub mod revision;
+pub mod session;
+pub mod snapshot;
+
+pub use catalogue::{Catalogue, Server, Tool};
+pub use fault::{Fault, Refusal};
+pub use profile::{Capability, Config, Profile, Profiles};
+pub use revision::{Era, Revision};
+pub use session::{Call, Ignored, Phase, Session, Verdict};
