@@ -9,4 +9,6 @@ pub mod pool;
 pub mod wire;
 
 // 1: shards, tickets, inboxes; limits; the protocol's rules.
+pub mod actor;
+pub mod guard;
 pub mod mcp;

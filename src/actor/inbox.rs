@@ -1,0 +1,97 @@
+//! The one door into a shard: letters for its actors and orders for the shard itself.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use crossbeam_queue::SegQueue;
+
+use super::Resident;
+use crate::pool::Key;
+
+/// What may be posted to a shard.
+pub enum Mail {
+    /// A letter for one actor. Dropped when the actor is gone: its key finds nothing any more.
+    Letter(Key, Letter),
+    /// Something the shard itself is to do.
+    Order(Order),
+}
+
+/// What an upstream tells the actor whose call it serves. `call` is the number on the [`super::Ticket`].
+pub enum Letter {
+    /// The call's one answer.
+    Answer { call: u64, answer: Answer },
+    /// A step on the way: the members of `params` of a progress notification, without the token.
+    Progress { call: u64, fragment: String },
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The raw JSON of `result`.
+    Result(Vec<u8>),
+    /// The raw JSON of `error`.
+    Error(Vec<u8>),
+    /// The ticket was dropped unanswered: whoever held it died.
+    Abandoned,
+}
+
+/// What a shard itself can be told to do.
+pub enum Order {
+    /// Take no new clients, answer what is in flight, then end.
+    Drain,
+    /// End now.
+    Stop,
+    /// Report the `most` largest and the `most` busiest actors. Nobody waits for a shard that cannot answer: the
+    /// channel closes.
+    Census { most: usize, reply: SyncSender<Vec<Resident>> },
+    /// Panic, as a bug would: the supervision tests inject it.
+    Panic,
+}
+
+/// A many-producer queue with the shard's waker: however many letters arrive between two turns of the loop, they cost
+/// one wake-up.
+///
+/// It needs no bound of its own: an answer is posted by a [`super::Ticket`], tickets are bounded by the calls in
+/// flight, and a ticket lets only [`super::Ticket::PROGRESS_UNREAD_MAX`] progress letters wait.
+pub struct Inbox {
+    mail: SegQueue<Mail>,
+    waker: mio::Waker,
+    /// True from the first letter after a collection until the next collection.
+    rung: AtomicBool,
+    waiting: AtomicUsize,
+}
+
+impl Inbox {
+    /// The waker must have been made before any thread left the process's shared descriptor table (design.md section
+    /// 4: a wake crosses tables by the eventfd's number).
+    pub fn new(waker: mio::Waker) -> Self {
+        Self { mail: SegQueue::new(), waker, rung: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Queues `mail` and wakes the shard if nobody else has since it last looked.
+    pub fn post(&self, mail: Mail) {
+        self.mail.push(mail);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "a shard could not be woken; its mail waits for its next tick");
+        }
+    }
+
+    /// Letters and orders not yet collected.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// To be called before [`Self::collect`]: mail posted from here on rings again.
+    pub(super) fn quiet(&self) {
+        self.rung.store(false, Ordering::Release);
+    }
+
+    pub(super) fn collect(&self) -> Option<Mail> {
+        let mail = self.mail.pop()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(mail)
+    }
+}

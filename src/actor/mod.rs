@@ -1,0 +1,19 @@
+//! Actors: shards that run them, addresses that find them, inboxes that reach them, tickets that answer for them.
+//!
+//! An actor here is a slot in a shard's pool: it owns no task, thread, timer or queue. Its shard runs it when bytes, a
+//! letter or a deadline arrive ([`Tenants`]), on the one thread that may touch it. What must cross threads crosses as
+//! [`Mail`] through the shard's [`Inbox`].
+
+mod census;
+mod inbox;
+mod shard;
+mod table;
+mod ticket;
+mod wheel;
+
+pub use census::{Breakdown, Resident};
+pub use inbox::{Answer, Inbox, Letter, Mail, Order};
+pub use shard::{Berth, Desk, Readiness, Tenants, run};
+pub use table::CommonDescriptors;
+pub use ticket::{CancelHandle, Ticket};
+pub use wheel::{TICK, Tick, Wheel};
