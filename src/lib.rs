@@ -12,3 +12,6 @@ pub mod wire;
 pub mod actor;
 pub mod guard;
 pub mod mcp;
+
+// 2: how are we.
+pub mod monitor;
