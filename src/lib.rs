@@ -15,3 +15,6 @@ pub mod mcp;
 
 // 2: how are we.
 pub mod monitor;
+
+// 3: the servers behind us.
+pub mod upstream;

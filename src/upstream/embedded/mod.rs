@@ -1,0 +1,105 @@
+//! The MCP server that is built in: enough to try a gateway and to load it.
+//!
+//! What is quick is answered on the shard that asks, straight into its buffer; what takes time is served on the
+//! upstreams' runtime, and its ticket is settled from there.
+
+mod arguments;
+mod definitions;
+mod tools;
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::actor::{Answer, Ticket};
+use crate::guard::Seat;
+use crate::mcp::{Call, Catalogue};
+
+pub use definitions::Config;
+pub use tools::{Run, Sleep, Tools};
+
+/// The embedded server as a shard sees it.
+#[derive(Clone)]
+pub struct Embedded {
+    tools: Arc<Tools>,
+    runtime: Handle,
+}
+
+impl Embedded {
+    /// `runtime` serves what takes time.
+    #[must_use]
+    pub fn new(tools: Arc<Tools>, runtime: Handle) -> Self {
+        Self { tools, runtime }
+    }
+
+    /// What it offers.
+    #[must_use]
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        self.tools.catalogue()
+    }
+
+    /// Answers a call at once, refusals included, or gives what [`Self::serve`] needs.
+    #[inline]
+    pub fn call(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Run {
+        self.tools.answer(call, out)
+    }
+
+    /// Serves what takes time; a client that cancels or leaves ends it. `place` is held until it has ended: a client that
+    /// calls and cancels faster than calls end would heap them up otherwise.
+    #[allow(clippy::disallowed_methods)] // An upstream owns its tasks: each ends with its ticket.
+    pub fn serve(&self, sleep: Sleep, mut ticket: Ticket, place: Seat) {
+        self.runtime.spawn(async move {
+            let _place = place;
+            let began = Instant::now();
+            for step in 1.. {
+                let progress = sleep.progress(step);
+                let pause = match &progress {
+                    Some(_) => sleep.every().saturating_mul(u32::try_from(step).unwrap_or(u32::MAX)),
+                    None => sleep.total(),
+                };
+                tokio::select! {
+                    () = sleep_until(began + pause) => {}
+                    () = ticket.cancelled() => return,
+                }
+                match progress {
+                    Some(progress) => ticket.progress(progress),
+                    None => break,
+                }
+            }
+            let mut result = Vec::new();
+            sleep.result_into(&mut result);
+            ticket.settle(Answer::Result(result));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::Inbox;
+    use crate::guard::Seats;
+    use crate::mcp::Revision;
+    use crate::pool::Key;
+
+    #[test]
+    fn a_cancelled_call_has_its_place_until_it_has_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let tools = Arc::new(Tools::new(Config::default(), String::new));
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let inbox = Arc::new(Inbox::new(waker));
+        let places = Seats::new(1);
+        let Run::Later(sleep) =
+            tools.run_into("sleep", Some(r#"{"ms":60000}"#), Revision::V2025_11_25, &mut Vec::new())
+        else {
+            panic!("a sleep takes its time")
+        };
+        let (ticket, cancel) = Ticket::new(inbox, Key::from_bits(1), 1);
+        Embedded::new(tools, runtime.handle().clone()).serve(sleep, ticket, places.take().expect("a place"));
+        drop(cancel);
+        assert_eq!(places.taken(), 1, "nothing has run yet that could have ended it");
+        runtime.block_on(tokio::task::yield_now());
+        assert_eq!(places.taken(), 0);
+    }
+}
