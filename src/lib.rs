@@ -18,3 +18,6 @@ pub mod monitor;
 
 // 3: the servers behind us.
 pub mod upstream;
+
+// 4: the story: the life of one connection.
+pub mod conn;

@@ -1,0 +1,149 @@
+//! The calls of one connection that wait for their answers.
+
+use crate::actor::CancelHandle;
+use crate::wire::envelope::Id;
+
+/// One request that waits. Dropping it cancels the call.
+pub(super) struct Pending {
+    /// The number on its ticket.
+    pub(super) number: u64,
+    /// The client's id for it, as it was written.
+    pub(super) id: Box<str>,
+    /// The batch whose answer it is part of.
+    pub(super) batch: Option<u32>,
+    pub(super) work: Work,
+}
+
+/// What a waiting request waits for.
+pub(super) enum Work {
+    /// An upstream's answer.
+    Call {
+        cancel: CancelHandle,
+        /// The client's progress token, as it was written.
+        progress_token: Option<Box<str>>,
+    },
+    /// Changes, until the client cancels it or we end (spec 2026-07-28 basic/patterns/subscriptions).
+    Listen,
+}
+
+impl Pending {
+    /// Whether it has this id, by value and type: `"a"` may have been written as `"\u0061"`.
+    fn is(&self, id: Id<'_>) -> bool {
+        Id::from_raw(&self.id).is_ok_and(|own| own == id)
+    }
+}
+
+/// A batch (2025-03-26) that is answered when the last of its calls is.
+struct Batch {
+    number: u32,
+    waiting: usize,
+    answers: Vec<u8>,
+}
+
+/// The requests that wait, in the order in which they came. Few: at most `conn.in_flight_max`.
+#[derive(Default)]
+pub(super) struct Calls {
+    pending: Vec<Pending>,
+    batches: Vec<Batch>,
+}
+
+impl Calls {
+    /// Whether no request waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Whether no request waits for an upstream.
+    pub(super) fn are_settled(&self) -> bool {
+        self.pending.iter().all(|pending| matches!(pending.work, Work::Listen))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Bytes held for them.
+    pub(super) fn bytes(&self) -> usize {
+        let held_by = |pending: &Pending| {
+            let work = match &pending.work {
+                Work::Call { progress_token, .. } => {
+                    CancelHandle::BYTES + progress_token.as_ref().map_or(0, |token| token.len())
+                }
+                Work::Listen => 0,
+            };
+            pending.id.len() + work
+        };
+        self.pending.capacity() * size_of::<Pending>()
+            + self.pending.iter().map(held_by).sum::<usize>()
+            + self.batches.capacity() * size_of::<Batch>()
+            + self.batches.iter().map(|batch| batch.answers.capacity()).sum::<usize>()
+    }
+
+    /// Whether a request with this id waits for its answer.
+    pub(super) fn has(&self, id: Id<'_>) -> bool {
+        self.pending.iter().any(|pending| pending.is(id))
+    }
+
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.pending.push(pending);
+    }
+
+    pub(super) fn find(&self, number: u64) -> Option<&Work> {
+        self.pending.iter().find(|pending| pending.number == number).map(|pending| &pending.work)
+    }
+
+    /// Takes out the call with this number, to answer it.
+    pub(super) fn take(&mut self, number: u64) -> Option<Pending> {
+        let at = self.pending.iter().position(|pending| pending.number == number)?;
+        Some(self.pending.remove(at))
+    }
+
+    /// Takes out the request with this id, to cancel it.
+    pub(super) fn take_id(&mut self, id: Id<'_>) -> Option<Pending> {
+        let at = self.pending.iter().position(|pending| pending.is(id))?;
+        Some(self.pending.remove(at))
+    }
+
+    /// Takes out all subscriptions; their ids.
+    pub(super) fn take_listens(&mut self) -> Vec<Box<str>> {
+        let listens = self.pending.extract_if(.., |pending| matches!(pending.work, Work::Listen));
+        listens.map(|pending| pending.id).collect()
+    }
+
+    /// How many requests of a batch wait.
+    pub(super) fn in_batch(&self, number: u32) -> usize {
+        self.pending.iter().filter(|pending| pending.batch == Some(number)).count()
+    }
+
+    /// Keeps the answers that a batch has already, until its waiting requests have theirs.
+    pub(super) fn hold_batch(&mut self, number: u32, answers: Vec<u8>) {
+        let waiting = self.in_batch(number);
+        self.batches.push(Batch { number, waiting, answers });
+    }
+
+    /// One request of the batch is over; `write` appends its answer, if it has one. After the last, gives the batch's.
+    pub(super) fn settle_batched(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
+        let at = self.batches.iter().position(|batch| batch.number == number)?;
+        let batch = &mut self.batches[at];
+        let before = batch.answers.len();
+        if before > 1 {
+            batch.answers.push(b',');
+        }
+        let start = batch.answers.len();
+        write(&mut batch.answers);
+        if batch.answers.len() == start {
+            batch.answers.truncate(before);
+        }
+        batch.waiting -= 1;
+        if batch.waiting > 0 {
+            return None;
+        }
+        let mut answers = self.batches.swap_remove(at).answers;
+        if answers.len() == 1 {
+            // JSON-RPC 2.0, section 6: nothing at all rather than an empty array.
+            return None;
+        }
+        answers.push(b']');
+        Some(answers)
+    }
+}

@@ -1,0 +1,92 @@
+//! What a client is told before it is parted, in the words of its dialect.
+
+use std::time::Duration;
+
+use super::connection::{Connection, Stage};
+use super::service::{Message, Service, Talk};
+use super::{Bench, Parting};
+use crate::actor::Desk;
+use crate::guard::Refusal;
+use crate::mcp::Fault;
+use crate::meter::Named;
+use crate::pool::Key;
+use crate::wire::dialect::Stranger;
+use crate::wire::envelope::{self, Id, Incoming, Kind};
+use crate::wire::{http, ws};
+
+impl<S: Service> Bench<S> {
+    /// For partings that we begin: an error, a close frame or an HTTP answer, as far as the dialect is known.
+    pub(super) fn say_last_words(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        parting: Parting,
+        desk: &Desk<'_>,
+        key: Key,
+    ) {
+        let (fault, close_code) = match parting {
+            Parting::HandshakeTimeout | Parting::MessageTimeout => (Some(Fault::TooSlow), ws::close::POLICY),
+            Parting::IdleTimeout => (None, ws::close::NORMAL),
+            Parting::Drained => (None, ws::close::GOING_AWAY),
+            _ => return,
+        };
+        let mut talk = Talk::new(conn, &mut self.out, &mut self.counts.messages_out, desk, key);
+        self.service.last_words(&mut talk);
+        match conn.stage {
+            Stage::WebSocket(_) => ws::write_close(&mut self.out, close_code, parting.name()),
+            Stage::Opening if speaks_http(conn) => http::write_refusal(&mut self.out, http::Refusal::Timeout, None),
+            Stage::Opening | Stage::Line(_) => {
+                if let Some(fault) = fault {
+                    self.house.ledger.faults.add(fault);
+                    line(&mut self.out, |out| fault.because(fault.message()).write(out, None));
+                }
+            }
+            Stage::Leaving { .. } => {}
+        }
+    }
+}
+
+/// Only HTTP begins with a capital.
+fn speaks_http<T>(conn: &Connection<T>) -> bool {
+    conn.active.as_ref().is_some_and(|active| active.inbound.first().is_some_and(u8::is_ascii_uppercase))
+}
+
+/// The line is longer than `bytes_max`.
+pub(super) fn line_too_long(out: &mut Vec<u8>, bytes_max: usize) {
+    let message = format!("Invalid request: the message is longer than {bytes_max} bytes (wire.message_bytes_max)");
+    line(out, |out| Fault::TooLong.because(message).write(out, None));
+}
+
+/// What it speaks is not served here.
+pub(super) fn stranger(out: &mut Vec<u8>, stranger: Stranger) {
+    line(out, |out| Fault::UnknownDialect.because(stranger.advice()).write(out, None));
+}
+
+/// To one in the lobby, who has sent its first message: the error carries its id.
+pub(super) fn house_full(out: &mut Vec<u8>, message: &Message<'_>, retry_after_ms: u64) {
+    let bytes = match message {
+        Message::Text(text) => text.as_bytes(),
+        Message::Unchecked(bytes) | Message::Binary(bytes) => bytes,
+    };
+    let id = match envelope::parse(bytes) {
+        Ok(Incoming::One(envelope::Envelope { kind: Kind::Request { id, .. }, .. })) => Some(id),
+        _ => None,
+    };
+    refused(out, id, Refusal::HouseFull, retry_after_ms);
+}
+
+/// A JSON-RPC error with the time after which it may go better.
+pub(super) fn refused(out: &mut Vec<u8>, id: Option<Id<'_>>, refusal: Refusal, retry_after_ms: u64) {
+    line(out, |out| busy(refusal, retry_after_ms).write(out, id));
+}
+
+/// The error for what may go better later.
+pub(super) fn busy(refusal: Refusal, retry_after_ms: u64) -> crate::mcp::Refusal<'static> {
+    let mut error = Fault::Busy.retry_after(Duration::from_millis(retry_after_ms));
+    error.message = refusal.message().into();
+    error
+}
+
+fn line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    write(out);
+    out.push(b'\n');
+}

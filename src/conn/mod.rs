@@ -1,0 +1,372 @@
+//! The life of one connection, from its socket's arrival to its parting.
+//!
+//! ```text
+//! arrive   a socket arrives on a shard                        admit.rs    -> Arrival
+//! admit    a seat, a place in the lobby, or the door          admit.rs    -> Admitted (holds the seat)
+//! open     first bytes: dialect, handshake; one deadline      open.rs     -> a Stage with its dialect
+//! serve    bytes -> frames -> messages, answers -> one write  serve.rs, outbox.rs
+//! turn     one message: session -> upstream -> answer         turn.rs     (a Service: service.rs)
+//! part     why it ended: one counter, one log line            parting.rs, last_words.rs
+//! ```
+//!
+//! [`House`] is what all shards share; [`Connections`] are the actors of one shard. A connection is a slot in the
+//! shard's pool (connection.rs): running it means holding its lease, and a lease that is dropped, by a parting or by a
+//! panic, gives slot, seat and socket back.
+
+mod admit;
+mod calls;
+mod config;
+mod connection;
+mod last_words;
+mod ledger;
+mod open;
+mod outbox;
+mod parting;
+mod residents;
+mod serve;
+mod service;
+mod snapshot;
+mod turn;
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mio::net::TcpStream;
+
+use crate::actor::{Breakdown, Desk, Letter, Order, Readiness, Tenants, Tick};
+use crate::guard::{self, Refusal, Seats};
+use crate::pool::{self, Buffers, Key, Pool};
+use crate::wire::{self, ws};
+
+use admit::Arrival;
+use config::Limits;
+use connection::{Connection, Due, Stage};
+
+pub use config::Config;
+pub use ledger::Ledger;
+pub use parting::Parting;
+pub use service::{Message, Service, Talk};
+pub use snapshot::Snapshot;
+pub use turn::Mcp;
+
+/// Bytes read from a socket at once. What an idle shard costs, so no more than what a busy one needs.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// What the connections of all shards share.
+pub struct House {
+    /// The knobs of a connection's life.
+    pub config: Config,
+    /// What is accepted on the wire.
+    pub wire: wire::Config,
+    /// The seats.
+    pub seats: Arc<Seats>,
+    /// Places for those beyond the last seat, to be told so in their own dialect.
+    pub lobby: Arc<Seats>,
+    /// Places for calls that wait for an answer.
+    pub in_flight: Arc<Seats>,
+    /// What was counted.
+    pub ledger: Ledger,
+    /// What a refused client is told to wait, in milliseconds.
+    pub retry_after_ms: u64,
+    /// How many shards there are.
+    pub shards: usize,
+    /// Bytes that all connections hold in buffers.
+    buffered: AtomicUsize,
+    /// Set when the gateway is going down: what would be answered later is refused.
+    pub draining: AtomicBool,
+}
+
+impl House {
+    /// An empty house for `shards` shards.
+    #[must_use]
+    pub fn new(config: Config, wire: wire::Config, guard: &guard::Config, shards: usize) -> Self {
+        Self {
+            seats: Seats::new(guard.connections_max),
+            lobby: Seats::new(config.lobby_max),
+            in_flight: Seats::new(guard.in_flight_max),
+            retry_after_ms: guard.retry_after_ms,
+            ledger: Ledger::default(),
+            buffered: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            config,
+            wire,
+            shards,
+        }
+    }
+
+    /// Whether all connections together would hold more than they may if one of them went from `before` to `after`.
+    fn is_buffering_too_much(&self, before: Breakdown, after: Breakdown) -> bool {
+        let held = self.buffered.load(Ordering::Relaxed);
+        (held + after.total()).saturating_sub(before.total()) > self.config.buffered_bytes_max
+    }
+
+    fn rebook(&self, before: usize, after: usize) {
+        if after > before {
+            self.buffered.fetch_add(after - before, Ordering::Relaxed);
+        } else if after < before {
+            self.buffered.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The connections of one shard.
+pub struct Connections<S: Service> {
+    pool: Pool<Connection<S::Session>>,
+    bench: Bench<S>,
+    limits: Limits,
+    held: Breakdown,
+    /// What one may hold however much the others do. All such shares are what the house may hold, so it holds twice that
+    /// at most.
+    share: usize,
+    draining: bool,
+    stopped: bool,
+}
+
+/// What a shard's connections take turns to use.
+struct Bench<S> {
+    house: Arc<House>,
+    service: S,
+    scratch: Vec<u8>,
+    out: Vec<u8>,
+    buffers: Buffers,
+    rules: ws::Rules,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    accepted: u64,
+    messages_in: u64,
+    messages_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl<S: Service> Connections<S> {
+    /// No connections yet; `slots_max` is how many this shard may hold, the lobby included.
+    pub fn new(house: Arc<House>, slots_max: usize, service: S) -> Self {
+        let pool = Pool::new(pool::Config {
+            preallocated: house.config.preallocated.div_ceil(house.shards).min(slots_max),
+            maximum: slots_max,
+        });
+        let rules = ws::Rules {
+            role: ws::Role::Server,
+            frame_bytes_max: house.wire.frame_bytes_max,
+            message_bytes_max: house.wire.message_bytes_max,
+        };
+        Self {
+            pool,
+            limits: Limits::from(&house.config),
+            held: Breakdown::default(),
+            share: house.config.buffered_bytes_max / house.shards / slots_max.max(1),
+            draining: false,
+            stopped: false,
+            bench: Bench {
+                service,
+                scratch: vec![0; SCRATCH_BYTES],
+                out: Vec::new(),
+                buffers: Buffers::new(house.config.buffers.clone()),
+                rules,
+                counts: Counts::default(),
+                house,
+            },
+        }
+    }
+
+    /// Runs one connection: `work` on its lease, then whatever the outcome asks for.
+    fn run(
+        &mut self,
+        desk: &mut Desk<'_>,
+        key: Key,
+        work: impl FnOnce(&mut Bench<S>, &mut Connection<S::Session>, &mut Desk<'_>) -> Result<(), Parting>,
+    ) {
+        let Some(before) = self.pool.get(key).map(|conn| conn.breakdown(0)) else { return };
+        let (limits, draining, share) = (&self.limits, self.draining, self.share);
+        let (pool, bench) = (&mut self.pool, &mut self.bench);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut conn = pool.lease(key).ok_or(Parting::PeerClosed)?;
+            let mut done = work(bench, &mut conn, desk);
+            if done.is_ok() && draining && conn.owes_nothing() {
+                bench.say_last_words(&mut conn, Parting::Drained, desk, key);
+                done = Err(Parting::Drained);
+            }
+            if let Err(parting) = done {
+                done = bench.leave(&mut conn, parting, desk, key);
+            }
+            conn.rest();
+            let after = conn.breakdown(0);
+            if after.total() > before.total().max(share) && bench.house.is_buffering_too_much(before, after) {
+                done = Err(Parting::BuffersFull);
+            }
+            if let Err(parting) = done {
+                // The lease is dropped here, and with it slot, seat and socket are free.
+                conn.give_back_buffers(&mut bench.buffers);
+                return Err(parting);
+            }
+            conn.arm(limits, desk, key);
+            conn.keep();
+            Ok(after)
+        }));
+        let (after, parting) = match outcome {
+            Ok(Ok(after)) => (after, None),
+            Ok(Err(parting)) => (Breakdown::default(), Some(parting)),
+            Err(_) => {
+                self.bench.recover();
+                (Breakdown::default(), Some(Parting::Panicked))
+            }
+        };
+        self.held = self.held.less(before).plus(after);
+        self.bench.house.rebook(before.total(), after.total());
+        if let Some(parting) = parting {
+            self.part(desk, key, parting);
+        }
+    }
+
+    /// The slot is free already: count, log, and forget the deadline.
+    fn part(&mut self, desk: &mut Desk<'_>, key: Key, parting: Parting) {
+        desk.wheel.cancel(key);
+        self.bench.house.ledger.partings.add(parting);
+        tracing::debug!(
+            shard = desk.number,
+            key = key.to_bits(),
+            parting = crate::meter::Named::name(parting),
+            "parted"
+        );
+    }
+
+    fn drain(&mut self, desk: &mut Desk<'_>) {
+        self.draining = true;
+        desk.stop_accepting();
+        let keys: Vec<Key> = self.pool.keys().collect();
+        for key in keys {
+            // What a client has sent before it could know is still served.
+            self.run(desk, key, |bench, conn, desk| {
+                bench.ready(conn, desk, key, Readiness { readable: true, ..Readiness::default() })
+            });
+        }
+    }
+}
+
+/// A shard ends: those that are still there end with it.
+impl<S: Service> Drop for Connections<S> {
+    fn drop(&mut self) {
+        self.bench.house.rebook(self.held.total(), 0);
+        self.bench.house.ledger.partings.add_n(Parting::ShardEnded, self.pool.len() as u64);
+    }
+}
+
+impl<S: Service> Tenants for Connections<S> {
+    fn arrive(&mut self, desk: &mut Desk<'_>, socket: TcpStream, _from: SocketAddr) {
+        self.bench.counts.accepted += 1;
+        let house = &self.bench.house;
+        let admitted = match Arrival(socket).admit(house) {
+            Ok(admitted) => admitted,
+            Err((arrival, refusal)) => return arrival.turn_away(house, refusal),
+        };
+        match self.pool.acquire(Connection::new(admitted, desk.now)) {
+            Ok(mut conn) => {
+                let key = conn.key();
+                if desk.watch(&mut conn.socket, key).is_err() {
+                    self.bench.house.ledger.partings.add(Parting::NotWatched);
+                    return;
+                }
+                conn.arm(&self.limits, desk, key);
+                conn.keep();
+            }
+            Err(full) => Arrival(full.0.socket).turn_away(&self.bench.house, Refusal::ShardFull),
+        }
+    }
+
+    fn accept_failed(&mut self, error: &io::Error) {
+        self.bench.house.seats.refusals.add(Refusal::NoDescriptor);
+        tracing::warn!(%error, "cannot accept; pausing. Raise LimitNOFILE or --shards, or lower --connections-max");
+    }
+
+    fn ready(&mut self, desk: &mut Desk<'_>, key: Key, readiness: Readiness) {
+        self.run(desk, key, |bench, conn, desk| bench.ready(conn, desk, key, readiness));
+    }
+
+    fn letter(&mut self, desk: &mut Desk<'_>, key: Key, letter: Letter) {
+        self.run(desk, key, |bench, conn, desk| {
+            if !matches!(conn.stage, Stage::Leaving { .. }) {
+                let mut talk = Talk::new(conn, &mut bench.out, &mut bench.counts.messages_out, desk, key);
+                bench.service.letter(&mut talk, letter);
+            }
+            bench.flush(conn, desk)
+        });
+    }
+
+    fn deadline(&mut self, desk: &mut Desk<'_>, key: Key) {
+        let limits = self.limits;
+        self.run(desk, key, |bench, conn, desk| {
+            conn.armed = Tick::MAX;
+            match conn.deadline(&limits) {
+                Some((due, Due::Part(parting))) if due <= desk.now => {
+                    bench.say_last_words(conn, parting, desk, key);
+                    Err(parting)
+                }
+                Some((due, Due::Ping)) if due <= desk.now => {
+                    conn.pinged += 1;
+                    ws::write_frame(&mut bench.out, ws::Opcode::Ping, &[]);
+                    bench.flush(conn, desk)
+                }
+                _ => Ok(()),
+            }
+        });
+    }
+
+    fn order(&mut self, desk: &mut Desk<'_>, order: Order) {
+        match order {
+            Order::Drain => self.drain(desk),
+            Order::Stop => self.stopped = true,
+            Order::Census { most, reply } => {
+                // The one who asked may have stopped waiting.
+                let _ = reply.try_send(self.census(desk, most));
+            }
+            Order::Panic => {}
+        }
+    }
+
+    fn publish(&mut self, desk: &Desk<'_>) {
+        self.publish_gauges(desk);
+    }
+
+    fn finished(&self) -> bool {
+        self.stopped || (self.draining && self.pool.is_empty())
+    }
+}
+
+impl<S: Service> Bench<S> {
+    /// Ends a connection: at once, or, where it was told something, after it had the time to read it.
+    fn leave(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        parting: Parting,
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<(), Parting> {
+        if !parting.is_polite() || matches!(conn.stage, Stage::Leaving { .. }) {
+            self.out.clear();
+            return Err(parting);
+        }
+        self.flush(conn, desk).map_err(|_| parting)?;
+        conn.stage = Stage::Leaving { parting, since: desk.now };
+        if let Some(active) = &mut conn.active {
+            active.forget_all_but_outbox(&mut self.buffers);
+        }
+        if conn.unsent() == 0 && conn.socket.shutdown(Shutdown::Write).is_err() {
+            return Err(parting);
+        }
+        // It may have closed its side already, and edge-triggered no event will tell again.
+        self.linger(conn, parting, desk, key)
+    }
+
+    /// After a panic: what it may have left half-done is made anew.
+    fn recover(&mut self) {
+        self.out = Vec::new();
+        self.scratch.resize(SCRATCH_BYTES, 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! What is done with whole messages: MCP in the gateway, an echo where the framing itself is tested.
+
+use std::sync::Arc;
+
+use super::Parting;
+use super::calls::Calls;
+use super::connection::{Active, Connection, Stage};
+use crate::actor::{Desk, Inbox, Letter};
+use crate::pool::Key;
+use crate::wire::ws;
+
+/// Handles the messages of a shard's connections. Lives on the shard's thread; no call may block.
+pub trait Service {
+    /// What it remembers of each client.
+    type Session: Default;
+
+    /// A whole message.
+    ///
+    /// # Errors
+    /// When the connection is over; a last word may be in `talk`.
+    fn message(&mut self, talk: &mut Talk<'_, Self::Session>, message: Message<'_>) -> Result<(), Parting>;
+
+    /// A letter from whoever serves a call.
+    fn letter(&mut self, talk: &mut Talk<'_, Self::Session>, letter: Letter);
+
+    /// The connection is about to be closed by us: whatever is open is to be ended in form.
+    fn last_words(&mut self, _talk: &mut Talk<'_, Self::Session>) {}
+}
+
+/// A whole message, as it came.
+#[derive(Debug, Clone, Copy)]
+pub enum Message<'a> {
+    /// Known to be UTF-8.
+    Text(&'a str),
+    /// Meant as text, not checked (the raw TCP dialect), or checked piece by piece.
+    Unchecked(&'a [u8]),
+    /// A binary WebSocket message.
+    Binary(&'a [u8]),
+}
+
+/// One connection, as its service sees it while it handles something.
+pub struct Talk<'a, T> {
+    /// Who is talking.
+    pub caller: Caller<'a, T>,
+    websocket: bool,
+    out: &'a mut Vec<u8>,
+    messages_out: &'a mut u64,
+}
+
+/// The client at the other end of a [`Talk`].
+pub struct Caller<'a, T> {
+    /// What the service remembers of it.
+    pub session: &'a mut T,
+    /// Names its connection on this shard.
+    pub key: Key,
+    /// Where tickets for its calls post to.
+    pub inbox: &'a Arc<Inbox>,
+    pub(super) active: &'a mut Option<Box<Active>>,
+}
+
+impl<'a, T> Talk<'a, T> {
+    pub(super) fn new(
+        conn: &'a mut Connection<T>,
+        out: &'a mut Vec<u8>,
+        messages_out: &'a mut u64,
+        desk: &'a Desk<'_>,
+        key: Key,
+    ) -> Self {
+        let websocket = matches!(conn.stage, Stage::WebSocket(_));
+        let caller = Caller { session: &mut conn.session, key, inbox: desk.inbox, active: &mut conn.active };
+        Self { caller, websocket, out, messages_out }
+    }
+
+    /// Sends what `write` appends as one text message; nothing if it appends nothing.
+    #[inline]
+    pub fn say<R>(&mut self, write: impl FnOnce(&mut Caller<'a, T>, &mut Vec<u8>) -> R) -> R {
+        let frame = self.websocket.then(|| ws::open_frame(self.out));
+        let start = self.out.len();
+        let result = write(&mut self.caller, self.out);
+        match (self.out.len() > start, frame) {
+            (true, Some(frame)) => ws::seal_frame(self.out, frame, ws::Opcode::Text),
+            (true, None) => self.out.push(b'\n'),
+            (false, Some(frame)) => ws::discard_frame(self.out, frame),
+            (false, None) => {}
+        }
+        *self.messages_out += u64::from(self.out.len() > start);
+        result
+    }
+
+    /// Sends a whole message as it is, even an empty one; binary, where the dialect knows such.
+    pub fn repeat(&mut self, message: Message<'_>) {
+        let (opcode, payload) = match message {
+            Message::Text(text) => (ws::Opcode::Text, text.as_bytes()),
+            Message::Unchecked(bytes) => (ws::Opcode::Text, bytes),
+            Message::Binary(bytes) => (ws::Opcode::Binary, bytes),
+        };
+        if self.websocket {
+            ws::write_frame(self.out, opcode, payload);
+        } else {
+            self.out.extend_from_slice(payload);
+            self.out.push(b'\n');
+        }
+        *self.messages_out += 1;
+    }
+
+    /// Says why the connection ends, where the dialect has a frame for that.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        if self.websocket {
+            ws::write_close(self.out, code, reason);
+        }
+    }
+}
+
+impl<T> Caller<'_, T> {
+    pub(super) fn calls(&mut self) -> &mut Calls {
+        &mut self.active.get_or_insert_default().calls
+    }
+}
