@@ -21,3 +21,5 @@ pub mod upstream;
 
 // 4: the story: the life of one connection.
 pub mod conn;
+
+pub mod admin;
