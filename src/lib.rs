@@ -23,3 +23,4 @@ pub mod upstream;
 pub mod conn;
 
 pub mod admin;
+pub mod cli;

@@ -1,0 +1,245 @@
+//! `lakh simulate`: real clients on real sockets against a gateway in a process of its own, measured from outside.
+
+mod client;
+mod clients;
+mod gateway;
+mod heap;
+mod hold;
+mod order;
+mod results;
+mod run;
+mod setup;
+mod step;
+mod summary;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::heap::{HEAP_FILE, Heap, Site};
+pub use self::order::{Cause, Deaths, Toll};
+pub use self::run::run;
+pub use self::step::{Budget, Outcome, Step};
+pub use self::summary::table;
+
+/// The hidden subcommand that is a client process: `lakh simulate-clients POSTING`.
+pub const CLIENTS_COMMAND: &str = "simulate-clients";
+/// The hidden subcommand that becomes the gateway: `lakh simulate-gateway ARGS...`, where ARGS are those of `serve`.
+pub const GATEWAY_COMMAND: &str = "simulate-gateway";
+
+/// Holds real clients against a gateway, step by step, and says where the memory goes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Clients to hold at the last step
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub connections: u32,
+    /// Numbers of clients to stop and measure at, ascending [default: 1000, 10000, 50000, 100000, ... up to --connections]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
+    pub steps: Vec<u32>,
+    /// What the clients speak
+    #[arg(long, value_enum, default_value_t = Dialect::Tcp)]
+    pub dialect: Dialect,
+    /// How often all clients come and leave again
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub waves: u32,
+    /// A gateway that runs already, instead of one started for this run
+    #[arg(long, value_name = "IP:PORT")]
+    pub target: Option<SocketAddr>,
+    /// The admin address of --target, to read its memory and connections from
+    #[arg(long, value_name = "IP:PORT", requires = "target")]
+    pub target_admin: Option<SocketAddr>,
+    /// The process of --target, to read its memory from /proc
+    #[arg(long, value_name = "PID", requires = "target")]
+    pub target_pid: Option<u32>,
+    /// Seconds of rest at each step before memory is read
+    #[arg(long, value_name = "SECS", default_value_t = 2.0)]
+    pub hold: f64,
+    /// Seconds that a client waits for an answer before it counts as dead
+    #[arg(long, value_name = "SECS", default_value_t = 30.0)]
+    pub patience: f64,
+    /// Shards of the gateway [default: the gateway's own choice]
+    #[arg(long, value_name = "N", conflicts_with = "target")]
+    pub shards: Option<u32>,
+    /// Folder that gets a folder per run
+    #[arg(long, value_name = "DIR", default_value = "profiling/results")]
+    pub results: PathBuf,
+    /// Print the outcome as JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Fail above this much resident memory of the gateway [default: 48 up to 100K clients, 400 up to 1M]
+    #[arg(long, value_name = "MIB")]
+    pub rss_max: Option<u64>,
+    /// Fail above this slope between 10K clients and the last step [default: 320 from 100K clients on]
+    #[arg(long, value_name = "BYTES")]
+    pub slope_max: Option<f64>,
+    /// Fail below this many clients a second
+    #[arg(long, value_name = "CLIENTS")]
+    pub rate_min: Option<f64>,
+    /// Further arguments for `serve`, after `--`
+    #[arg(last = true, conflicts_with = "target")]
+    pub serve: Vec<String>,
+}
+
+/// What simulated clients speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// Newline-delimited JSON-RPC
+    Tcp,
+    /// WebSocket text frames
+    Ws,
+    /// Every other client the one, the others the other
+    Mixed,
+}
+
+impl Dialect {
+    fn is_ws(self, number: u32) -> bool {
+        match self {
+            Self::Tcp => false,
+            Self::Ws => true,
+            Self::Mixed => number % 2 == 1,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Ws => "ws",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Ws => "WebSocket",
+            Self::Mixed => "TCP and WebSocket",
+        }
+    }
+}
+
+/// Why a run could not be done at all. Dead clients and missed figures are no error: see [`Outcome::missed`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error("this machine does not hold {connections} clients and their gateway:\n  {}", .lacks.join("\n  "))]
+    TooSmall { connections: u32, lacks: Vec<String> },
+    #[error("the gateway: {0}")]
+    Gateway(io::Error),
+    #[error("the client processes: {0}")]
+    Clients(io::Error),
+    #[error("writing results to {}: {error}", .folder.display())]
+    Results { folder: PathBuf, error: io::Error },
+}
+
+impl Args {
+    /// The steps to take: those asked for, or the usual ones below `connections`; the last is `connections`.
+    fn steps(&self) -> Result<Vec<u32>, Error> {
+        const USUAL: [u32; 7] = [1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
+        let mut steps = self.steps.clone();
+        if steps.is_empty() {
+            steps = USUAL.into_iter().filter(|step| *step < self.connections).collect();
+        }
+        if steps.last() != Some(&self.connections) {
+            steps.push(self.connections);
+        }
+        if steps.first() == Some(&0) || !steps.is_sorted_by(|one, two| one < two) {
+            return Err(Error::Usage(format!(
+                "--steps {steps:?} must ascend from 1 to at most --connections {}",
+                self.connections
+            )));
+        }
+        Ok(steps)
+    }
+
+    /// What must be shown: what was asked for, else what lakh promises. Another gateway promises nothing, nor does a build
+    /// for finding out.
+    fn budget(&self) -> Budget {
+        const MIB: u64 = 1 << 20;
+        let ours = self.target.is_none() && !cfg!(debug_assertions) && !heap::PROFILED;
+        let promised = match self.connections {
+            0..=100_000 => Some(48 * MIB),
+            100_001..=1_000_000 => Some(400 * MIB),
+            _ => None,
+        };
+        Budget {
+            rss_max: self.rss_max.map(|mib| mib * MIB).or(promised.filter(|_| ours)),
+            slope_max: self.slope_max.or((ours && self.connections >= 100_000).then_some(320.0)),
+            rate_min: self.rate_min,
+            wave_growth_max: ours.then_some(5.0),
+        }
+    }
+
+    fn patience(&self) -> Result<Duration, Error> {
+        seconds("--patience", self.patience)
+    }
+
+    fn hold(&self) -> Result<Duration, Error> {
+        seconds("--hold", self.hold)
+    }
+}
+
+fn seconds(name: &str, value: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(value)
+        .ok()
+        .filter(|duration| *duration <= Duration::from_secs(3600))
+        .ok_or_else(|| Error::Usage(format!("{name} {value} must be from 0 to 3600 seconds")))
+}
+
+/// The hidden subcommand [`CLIENTS_COMMAND`]: a client process, led through stdin and stdout.
+///
+/// # Errors
+/// When the parent is gone or says something else than orders.
+pub fn serve_clients(posting: &str) -> io::Result<()> {
+    client::serve(posting, io::stdin().lock(), io::stdout().lock())
+}
+
+/// The hidden subcommand [`GATEWAY_COMMAND`]: becomes `exe serve ARGS...` that ends with its parent. Returns only on
+/// failure.
+pub fn become_gateway(exe: &Path, args: &[String]) -> io::Error {
+    gateway::become_gateway(exe, args)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &str) -> Args {
+        Cli::try_parse_from(std::iter::once("lakh").chain(line.split_whitespace())).expect("valid").args
+    }
+
+    #[test]
+    fn steps_end_at_the_connections_asked_for_and_never_beyond() {
+        assert_eq!(args("--connections 100000").steps().expect("usual"), [1_000, 10_000, 50_000, 100_000]);
+        assert_eq!(args("--connections 500 --steps 100").steps().expect("asked"), [100, 500]);
+        assert!(args("--connections 500 --steps 100,700").steps().is_err());
+        assert!(args("--connections 500 --steps 200,100").steps().is_err());
+        assert!(args("--connections 500 --steps 0,100").steps().is_err());
+    }
+
+    #[test]
+    fn odd_numbers_of_seconds_are_an_error_by_name() {
+        for line in ["--hold=-1", "--hold=nan", "--hold=1e9"] {
+            let error = args(line).hold().expect_err(line);
+            assert!(error.to_string().contains("--hold"));
+        }
+    }
+
+    #[test]
+    fn another_gateway_is_judged_only_by_what_was_asked() {
+        let foreign = args("--connections 1000 --target 127.0.0.1:9 --slope-max 500").budget();
+        assert_eq!((foreign.rss_max, foreign.slope_max), (None, Some(500.0)));
+    }
+}

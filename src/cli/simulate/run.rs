@@ -1,0 +1,256 @@
+//! One run from the check of the machine to the results: waves of steps, each connected, held, pinged and measured.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::clients::{Brief, Clients, PINGS, Progress, handshakes};
+use super::gateway::Gateway;
+use super::hold::{Where, shortfalls};
+use super::order::{Deaths, Muster, Order};
+use super::setup::Setup;
+use super::step::{Outcome, Step};
+use super::{Args, Error, heap, results};
+use crate::meter::{Host, KernelMemory, ProcessMemory};
+
+/// How long a gateway may count clients as open that have left.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the simulation; `exe` is the `lakh` binary that gateway and client processes are started from. Progress goes to
+/// stderr, results into a folder of their own, nothing to stdout.
+///
+/// # Errors
+/// When it can't be done: bad arguments, a machine too small, a process that does not start or ends, results that
+/// can't be written. Dead clients and missed figures are in [`Outcome::missed`].
+pub fn run(args: &Args, exe: &Path) -> Result<Outcome, Error> {
+    let (steps, hold, patience) = (args.steps()?, args.hold()?, args.patience()?);
+    let host = Host::read();
+    let mut brief = Brief {
+        target: args.target.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+        dialect: args.dialect,
+        connections: args.connections,
+        nofile: host.nofile_hard.unwrap_or(1024),
+        unshare: host.own_tables,
+        seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
+        patience,
+    };
+    check(args, &brief, &host)?;
+    let setup = Setup::read(args, &brief, &host);
+    let heap_file = heap::place();
+    let gateway = match args.target {
+        Some(target) => Gateway::found(target, args.target_admin, args.target_pid),
+        None => Gateway::start(exe, args.connections, args.shards, &args.serve, &heap_file).map_err(Error::Gateway)?,
+    };
+    brief.target = gateway.clients;
+    let clients = Clients::start(exe, &brief).map_err(Error::Clients)?;
+    let mut stage = Stage {
+        clients,
+        gateway,
+        hold,
+        handshakes: handshakes(&host),
+        kernel_idle: 0,
+        screen: Screen::new(),
+        deaths: Deaths::default(),
+        steps: Vec::new(),
+        seconds: 0.0,
+        notes: Vec::new(),
+    };
+    stage.rest("idle gateway");
+    stage.kernel_idle = KernelMemory::read().map_or(0, |kernel| kernel.slab);
+    stage.steps.push(Step { rss: stage.rss(), ..Step::default() });
+    stage.waves(args.waves, &steps).map_err(Error::Clients)?;
+    stage.screen.clear();
+    let memory_seen = args.target.is_none() || args.target_pid.is_some() || args.target_admin.is_some();
+    let wanted = steps.len() * args.waves as usize;
+    let mut outcome = Outcome::judge(stage.steps, stage.deaths, wanted, stage.seconds, memory_seen, &args.budget());
+    outcome.missed.extend(stage.notes);
+    if heap::PROFILED && args.target.is_none() {
+        // Its clients are still there: what is live now is what they cost.
+        stage.gateway.stop();
+        match heap::read(&heap_file, outcome.steps.last().map_or(0, |step| step.live)) {
+            Ok(heap) => outcome.heap = Some(heap),
+            Err(error) => outcome.missed.push(format!("the gateway's heap profile {}: {error}", heap_file.display())),
+        }
+    }
+    results::write(&args.results, args, &setup, &heap_file, &mut outcome)?;
+    Ok(outcome)
+}
+
+/// Everything that must fit, before anything is started.
+fn check(args: &Args, brief: &Brief, host: &Host) -> Result<(), Error> {
+    let gateway = match args.target {
+        None => Where::Child,
+        Some(target) if target.ip().is_loopback() => Where::Here,
+        Some(_) => Where::Elsewhere,
+    };
+    let (tables, _) = brief.tables();
+    let mut lacks: Vec<String> =
+        shortfalls(args.connections, args.shards, tables, gateway, host).iter().map(ToString::to_string).collect();
+    let ports = host.ports_per_source().unwrap_or(28_232);
+    if gateway == Where::Elsewhere && u64::from(args.connections) > ports {
+        lacks.push(format!(
+            "net.ipv4.ip_local_port_range: {ports} connections from one address to {}, {} needed; widen the range or use more client machines",
+            brief.target, args.connections
+        ));
+    }
+    if lacks.is_empty() { Ok(()) } else { Err(Error::TooSmall { connections: args.connections, lacks }) }
+}
+
+/// A run under way.
+struct Stage {
+    /// Dropped first: a gateway without clients has nothing to drain.
+    clients: Clients,
+    gateway: Gateway,
+    hold: Duration,
+    handshakes: u32,
+    /// Slab bytes before the first client.
+    kernel_idle: u64,
+    screen: Screen,
+    deaths: Deaths,
+    steps: Vec<Step>,
+    /// Connect time of the first wave.
+    seconds: f64,
+    /// What the gateway did wrong by itself: it ended, or counts clients that have left.
+    notes: Vec<String>,
+}
+
+impl Stage {
+    /// Takes all steps of all waves; stops after the first step with a dead or missing client.
+    fn waves(&mut self, waves: u32, steps: &[u32]) -> io::Result<()> {
+        for wave in 1..=waves {
+            let mut before = 0;
+            let mut dead = 0;
+            for connections in steps {
+                let step = self.step(wave, *connections, before, &mut dead)?;
+                let whole = step.live == u64::from(*connections);
+                before = *connections;
+                self.steps.push(step);
+                if !whole {
+                    return Ok(());
+                }
+            }
+            if wave < waves {
+                self.leave()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, wave: u32, connections: u32, before: u32, dead: &mut u64) -> io::Result<Step> {
+        let begun = Instant::now();
+        let order = Order::Connect { total: connections, wave, in_flight: self.handshakes };
+        let came = self.carry_out(order, |progress| {
+            format!(
+                "wave {wave}: {} of {connections} clients, {:.0} a second, {} dead",
+                progress.live,
+                progress.live.saturating_sub(u64::from(before)) as f64 / begun.elapsed().as_secs_f64(),
+                progress.dead
+            )
+        })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        if wave == 1 {
+            self.seconds += seconds;
+        }
+        *dead += came.deaths.count();
+        self.deaths.merge(came.deaths);
+        self.rest(&format!("wave {wave}: holding {connections} clients"));
+        let kernel = KernelMemory::read().ok();
+        let held = self.rss();
+        let pinged = self.carry_out(Order::Ping { in_flight: PINGS }, |progress| {
+            format!("wave {wave}: {} of {connections} pings answered", progress.pings)
+        })?;
+        let latency = pinged.histogram();
+        let quantile = |of: f64| (!latency.is_empty()).then(|| latency.value_at_quantile(of) as f64 / 1e6);
+        *dead += pinged.deaths.count();
+        self.deaths.merge(pinged.deaths);
+        let ends = if self.gateway.clients.ip().is_loopback() { 2.0 } else { 1.0 };
+        Ok(Step {
+            wave,
+            connections,
+            live: pinged.live,
+            dead: *dead,
+            rss: held.max(self.rss()),
+            // A later wave meets the TIME_WAIT of the one before.
+            kernel_per_connection: kernel
+                .filter(|_| wave == 1)
+                .map(|kernel| (kernel.slab as f64 - self.kernel_idle as f64) / ends / f64::from(connections)),
+            connect_rate: Some(came.live.saturating_sub(u64::from(before)) as f64 / seconds),
+            ping_p50: quantile(0.5),
+            ping_p99: quantile(0.99),
+            ping_max: quantile(1.0),
+        })
+    }
+
+    /// All clients leave; waits until the gateway has seen it.
+    fn leave(&mut self) -> io::Result<()> {
+        let left = self.carry_out(Order::Leave { in_flight: self.handshakes }, |progress| {
+            format!("{} clients are leaving", progress.live)
+        })?;
+        self.deaths.merge(left.deaths);
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        let mut rss = self.rss();
+        loop {
+            self.rest("waiting until all have left");
+            let settled = std::mem::replace(&mut rss, self.rss()) == rss;
+            match self.gateway.open_connections() {
+                Some(0) => return Ok(()),
+                None if settled => return Ok(()),
+                open if Instant::now() > deadline => {
+                    self.notes.extend(open.map(|open| {
+                        format!("the gateway still counts {open} clients {LEAVE_PATIENCE:?} after all had left")
+                    }));
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order, words: impl Fn(Progress) -> String) -> io::Result<Muster> {
+        let screen = &mut self.screen;
+        let done = self.clients.carry_out(order, |progress| screen.show(&words(progress)));
+        self.notes.extend(self.gateway.has_ended());
+        done
+    }
+
+    fn rest(&mut self, words: &str) {
+        let until = Instant::now() + self.hold;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.screen.show(&format!("{words}, {:.0} s", left.as_secs_f64().ceil()));
+            std::thread::sleep(left.min(Duration::from_secs(1)));
+        }
+    }
+
+    /// The gateway's whole resident memory, by its process where that is known.
+    fn rss(&self) -> Option<u64> {
+        match self.gateway.pid {
+            Some(pid) => ProcessMemory::of(pid).ok().map(|memory| memory.rss),
+            None => self.gateway.told_rss(),
+        }
+    }
+}
+
+/// Progress on stderr: one line that is rewritten on a terminal, else a line each time.
+struct Screen {
+    terminal: bool,
+    dirty: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal(), dirty: false }
+    }
+
+    fn show(&mut self, words: &str) {
+        // Progress that can't be shown is no reason to stop.
+        let _ = if self.terminal { write!(io::stderr(), "\r\x1b[K{words}") } else { writeln!(io::stderr(), "{words}") };
+        self.dirty = true;
+    }
+
+    fn clear(&mut self) {
+        if self.terminal && self.dirty {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+        self.dirty = false;
+    }
+}
