@@ -24,3 +24,9 @@ pub mod conn;
 
 pub mod admin;
 pub mod cli;
+
+// 6: every room's knobs gathered.
+pub mod config;
+
+// 7: who lives here, and who restarts whom.
+pub mod tree;

@@ -1,3 +1,185 @@
-//! The program `lakh`.
+//! The program `lakh`: what was typed, turned into a call of the library and an exit code.
 
-fn main() {}
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use lakh::cli::fetch::Unfetched;
+use lakh::cli::profile::Unprofiled;
+use lakh::cli::{Cli, Command, Serve, doctor, profile, simulate};
+use lakh::config::{Config, Layers};
+use lakh::meter::Host;
+use lakh::tree::Tree;
+
+// An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
+#[cfg(not(feature = "dhat-heap"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(feature = "dhat-heap")]
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// `EX_USAGE` of sysexits.h: what was asked for cannot be, or not here; nothing was begun. What was begun and failed ends
+/// with 1.
+const EXIT_USAGE: u8 = 64;
+/// Ended by a second signal, with answers owed.
+const EXIT_HURRIED: i32 = 1;
+/// How often the main thread looks for a signal.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command.unwrap_or_else(|| Command::Serve(Serve::default())),
+        Err(told) => {
+            // To a reader that is gone nothing can be told.
+            let _ = told.print();
+            return if told.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let word = command.word();
+    run(command).unwrap_or_else(|error| {
+        if reader_is_gone(&*error) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("lakh {word}: {error}");
+        EXIT_USAGE.into()
+    })
+}
+
+/// `lakh ... | head`: who asked has seen enough.
+fn reader_is_gone(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        Command::Serve(flags) => serve(configure(&flags)?),
+        Command::PrintConfig(flags) => {
+            io::stdout().write_all(configure(&flags)?.to_toml().as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { connections } => {
+            let fits = doctor::run(connections, &Host::read(), &mut io::stdout().lock())?;
+            Ok(if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Profile(args) => match profile::run(&args, &mut io::stdout().lock()) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error @ Unprofiled::Unfetched(Unfetched::Address(_))) => Err(error.into()),
+            Err(error) => {
+                eprintln!("lakh profile: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
+        Command::Simulate(args) => {
+            let outcome = simulate::run(&args, &std::env::current_exe()?)?;
+            let told =
+                if args.json { serde_json::to_string_pretty(&outcome)? + "\n" } else { simulate::table(&outcome) };
+            // A reader that is gone changes nothing about the outcome.
+            let _ = io::stdout().write_all(told.as_bytes());
+            Ok(if outcome.missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::SimulateClients { posting } => {
+            simulate::serve_clients(&posting)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::SimulateGateway { args } => Err(simulate::become_gateway(&std::env::current_exe()?, &args).into()),
+    }
+}
+
+/// Default < file < environment < flag.
+fn configure(flags: &Serve) -> Result<Config, Box<dyn Error>> {
+    let mut layers = Layers::default();
+    if let Some(file) = &flags.config {
+        layers = layers.file(file)?;
+    }
+    layers = layers.environment(std::env::vars())?;
+    for (flag, knob, value) in flags.knobs() {
+        layers = layers.flag(flag, knob, &value)?;
+    }
+    Ok(layers.config()?)
+}
+
+fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+    #[cfg(feature = "dhat-heap")]
+    let heap = note_heap();
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
+        format!("`log` = {:?}: {error}; it takes a level, or directives such as `info,lakh::conn=debug`", config.log)
+    })?;
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    // The first signal sets the flag; the second finds it set and ends the process at once. No pipe: a signal may reach
+    // any thread, and its handler then works on that thread's descriptor table.
+    let drain = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, EXIT_HURRIED, Arc::clone(&drain))?;
+        flag::register(signal, Arc::clone(&drain))?;
+    }
+    let within = Duration::from_millis(config.drain_ms);
+    let tree = Tree::plant(config)?;
+    if let Err(error) = greet(&tree) {
+        // Whoever started it does not listen (any more); its clients do.
+        tracing::warn!(%error, clients = %tree.clients(), "the greeting was not heard");
+    }
+    while !drain.load(Ordering::Acquire) {
+        if let Some(why) = tree.given_up() {
+            eprintln!("lakh serve: {why}");
+            return Ok(ExitCode::FAILURE);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    tracing::info!(within_s = within.as_secs(), "draining; a second signal ends at once");
+    // Written here, while the clients are still there: what is live now is what they cost.
+    #[cfg(feature = "dhat-heap")]
+    drop(heap);
+    let done = tree.drain(within);
+    drop(tree);
+    tracing::info!(done, "ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Notes where every heap byte is allocated, until the value is dropped; then writes it all down.
+#[cfg(feature = "dhat-heap")]
+fn note_heap() -> dhat::Profiler {
+    let file = std::env::var_os(simulate::HEAP_FILE).unwrap_or_else(|| "dhat-heap.json".into());
+    // Deep enough to reach from a hash map's growth through its owner to the owner's caller.
+    dhat::Profiler::builder().file_name(file).trim_backtraces(Some(32)).build()
+}
+
+/// Where it is, and a first call to paste.
+fn greet(tree: &Tree) -> io::Result<()> {
+    let (clients, admin, plan) = (tree.clients(), tree.admin(), tree.plan());
+    let tables = if plan.own_tables { "a descriptor table each" } else { "one descriptor table" };
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "lakh {} holds up to {} clients on {} shards, {tables}",
+        env!("CARGO_PKG_VERSION"),
+        plan.connections,
+        plan.shards
+    )?;
+    writeln!(out)?;
+    writeln!(out, "clients  {clients}   (newline-delimited JSON over TCP, or ws://{clients}/mcp)")?;
+    writeln!(out, "admin    http://{admin}   (/health /ready /metrics /tree /profile /connections)")?;
+    writeln!(out)?;
+    writeln!(out, "A first call, to paste into another shell:")?;
+    writeln!(out, "{}", first_call(clients))?;
+    out.flush()
+}
+
+/// Needs only bash: a request of 2026-07-28 is complete in itself.
+fn first_call(clients: std::net::SocketAddr) -> String {
+    let (ip, port) = (clients.ip(), clients.port());
+    let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let call = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{{"text":"hello"}},{meta}}}}}"#
+    );
+    format!("exec 3<>/dev/tcp/{ip}/{port}; echo '{call}' >&3; head -n 1 <&3; exec 3>&-")
+}

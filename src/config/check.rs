@@ -1,0 +1,121 @@
+//! Whether the knobs agree with each other, and whether the host can hold what they ask for.
+
+use std::fmt;
+
+use super::Config;
+use crate::meter::host::Host;
+use crate::meter::plan::Plan;
+use crate::meter::shortfall::Shortfall;
+
+/// Everything that is wrong with a configuration, each with its remedy.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit(pub Vec<String>);
+
+impl Config {
+    /// What the host must give for this configuration.
+    ///
+    /// # Errors
+    /// Every pair of knobs that contradict each other and every limit of the host that is too small.
+    pub fn plan(&self, host: &Host) -> Result<Plan, Unfit> {
+        let mut wrong: Vec<String> = self.contradictions().map(str::to_owned).collect();
+        let shards = (self.shards > 0).then_some(self.shards);
+        match Plan::new(self.guard.connections_max as u64, shards, host) {
+            Ok(plan) if wrong.is_empty() => return Ok(plan),
+            Ok(_) => {}
+            Err(shortfalls) => wrong.push(self.too_much(&shortfalls)),
+        }
+        Err(Unfit(wrong))
+    }
+
+    fn contradictions(&self) -> impl Iterator<Item = &'static str> {
+        let Self { guard, wire, conn, embedded, .. } = self;
+        let blob = usize::try_from(embedded.blob_bytes_max).unwrap_or(usize::MAX);
+        [
+            (guard.connections_max == 0, "`guard.connections_max` is 0: nobody could connect; raise it"),
+            (self.shards > usize::from(u16::MAX), "`shards` is over 65535; lower it"),
+            (
+                [conn.handshake_ms, conn.message_ms, conn.slow_reader_ms, conn.linger_ms].contains(&0),
+                "one of `conn.handshake_ms`, `conn.message_ms`, `conn.slow_reader_ms`, `conn.linger_ms` is 0: every client \
+                 would be parted at once; raise it (only `conn.idle_ms` and `conn.keepalive_ms` are off at 0)",
+            ),
+            (conn.in_flight_max == 0, "`conn.in_flight_max` is 0: no slow call could be made; raise it"),
+            (
+                wire.frame_bytes_max > wire.message_bytes_max,
+                "`wire.frame_bytes_max` is over `wire.message_bytes_max`: such a frame could never be taken; lower it",
+            ),
+            (
+                wire.message_bytes_max > u32::MAX as usize / 2,
+                "`wire.message_bytes_max` is over 2 GiB: positions are 32 bits wide; lower it",
+            ),
+            (
+                conn.outbox_bytes_low >= conn.outbox_bytes_high,
+                "`conn.outbox_bytes_low` is not below `conn.outbox_bytes_high`: a paused client would flutter; lower it",
+            ),
+            (
+                conn.outbox_bytes_high >= conn.outbox_bytes_max,
+                "`conn.outbox_bytes_high` is not below `conn.outbox_bytes_max`: clients would be parted before they are \
+                 paused; raise `conn.outbox_bytes_max`",
+            ),
+            (
+                blob > (conn.outbox_bytes_max - conn.outbox_bytes_high.min(conn.outbox_bytes_max)) / 2,
+                "`embedded.blob_bytes_max` is more than half of what `conn.outbox_bytes_max` leaves over \
+                 `conn.outbox_bytes_high`: one answer would part its client; lower it",
+            ),
+            (
+                conn.buffered_bytes_max < wire.message_bytes_max,
+                "`conn.buffered_bytes_max` is below `wire.message_bytes_max`: such a message could never be taken; raise it",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, what)| wrong.then_some(what))
+    }
+
+    fn too_much(&self, shortfalls: &[Shortfall]) -> String {
+        let most = self.guard.connections_max;
+        let each: String = shortfalls.iter().map(|shortfall| format!("\n  {shortfall}")).collect();
+        format!(
+            "this host cannot hold `guard.connections_max` = {most}:{each}\n\
+             Change the host, or lower --connections-max; `lakh doctor --connections {most}` tells all."
+        )
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, what) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(what)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_contradict_nothing() {
+        assert_eq!(Config::default().contradictions().count(), 0);
+    }
+
+    #[test]
+    fn a_contradiction_names_its_knobs() {
+        let mut config = Config::default();
+        config.conn.outbox_bytes_low = config.conn.outbox_bytes_high;
+        let what = config.contradictions().collect::<Vec<_>>().join("\n");
+        assert!(what.contains("conn.outbox_bytes_low") && what.contains("lower it"), "{what}");
+    }
+
+    #[test]
+    fn a_host_that_is_too_small_is_told_with_a_remedy() {
+        let mut config = Config::default();
+        config.guard.connections_max = 2_000_000_000;
+        let unfit = config.plan(&Host::read()).expect_err("no host holds two billion");
+        assert!(unfit.to_string().contains("--connections-max"), "{unfit}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Every room's knobs gathered and layered (default < file < environment < flag), then checked against each other and
+//! against the host before a port is bound.
+
+mod check;
+mod layers;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{admin, conn, guard, mcp, monitor, upstream, wire};
+
+pub use check::Unfit;
+pub use layers::{Layers, Rejected};
+
+/// All knobs. A knob's meaning and the reason of its default stand beside the code that obeys it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Event loops; 0: one per core, and more where the connections need more descriptor tables.
+    pub shards: usize,
+    /// How long calls in flight may take to be answered after the first SIGTERM, in milliseconds.
+    pub drain_ms: u64,
+    /// What is logged: a level, or directives as `tracing-subscriber`'s `EnvFilter` has them.
+    pub log: String,
+    /// Who may come in.
+    pub guard: guard::Config,
+    /// What is accepted on the wire.
+    pub wire: wire::Config,
+    /// A connection's life.
+    pub conn: conn::Config,
+    /// The protocol.
+    pub mcp: mcp::Config,
+    /// The embedded MCP server.
+    pub embedded: upstream::embedded::Config,
+    /// The profiler and its alarms.
+    pub monitor: monitor::Config,
+    /// The operator's port.
+    pub admin: admin::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 7624).into(),
+            shards: 0,
+            // What Kubernetes and systemd users expect.
+            drain_ms: 30_000,
+            // bastion tells every step of its own start.
+            log: "info,bastion=warn".into(),
+            guard: guard::Config::default(),
+            wire: wire::Config::default(),
+            conn: conn::Config::default(),
+            mcp: mcp::Config::default(),
+            embedded: upstream::embedded::Config::default(),
+            monitor: monitor::Config::default(),
+            admin: admin::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration as a file that [`Layers::file`] reads back.
+    ///
+    /// # Panics
+    /// Never: every knob has a TOML form, which a test holds.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,131 @@
+//! Gateways for the tests: in this process, where the counters can be read, or in one of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use lakh::config::Config;
+use lakh::conn::Parting;
+use lakh::tree::Tree;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Peer, eventually};
+
+/// A gateway in this process; it ends with its owner.
+pub struct Gateway(Tree);
+
+impl Gateway {
+    /// One shard, so that whoever misbehaves sits beside whoever does not; 300 seats; else the defaults.
+    pub fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), shards: 1, ..Config::default() };
+        config.admin.listen = ([127, 0, 0, 1], 0).into();
+        config.guard.connections_max = 300;
+        change(&mut config);
+        Self(Tree::plant(config).expect("a gateway"))
+    }
+
+    /// A well-behaved client.
+    pub fn neighbour(&self) -> Peer {
+        Peer::line(self.clients())
+    }
+
+    /// Whether in the end so many were parted so. A seat is free an instant before its parting is counted.
+    pub fn parted(&self, parting: Parting, count: u64) -> bool {
+        eventually(|| self.house().ledger.partings.get(parting) == count)
+    }
+
+    /// Whether in the end only so many clients are there.
+    pub fn holds(&self, clients: usize) -> bool {
+        eventually(|| self.house().seats.taken() == clients)
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Tree;
+
+    fn deref(&self) -> &Tree {
+        &self.0
+    }
+}
+
+/// The program `lakh serve` in a process of its own; it ends with its owner.
+pub struct Process {
+    child: Child,
+    /// Kept open: nobody is to be told that the greeting cannot be written.
+    _greeting: BufReader<ChildStdout>,
+    /// Where clients connect.
+    pub clients: SocketAddr,
+}
+
+impl Process {
+    /// One shard and 100 seats, and these knobs by the names of their variables.
+    pub fn start(knobs: &[(&str, &str)]) -> Self {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_lakh")), knobs)
+    }
+
+    /// The same by a command that becomes `lakh`.
+    pub fn start_as(mut command: Command, knobs: &[(&str, &str)]) -> Self {
+        let mut child = command
+            .envs([("LAKH_LISTEN", "127.0.0.1:0"), ("LAKH_ADMIN_LISTEN", "127.0.0.1:0")])
+            .envs([("LAKH_SHARDS", "1"), ("LAKH_GUARD_CONNECTIONS_MAX", "100"), ("LAKH_LOG", "off")])
+            .envs(knobs.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("lakh starts");
+        let mut greeting = BufReader::new(child.stdout.take().expect("its output"));
+        let line = greeting.by_ref().lines().map_while(Result::ok).find(|line| line.starts_with("clients"));
+        let line = line.expect("its greeting");
+        let clients = line.split_whitespace().nth(1).and_then(|addr| addr.parse().ok()).expect("an address");
+        Self { child, _greeting: greeting, clients }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("it is there");
+    }
+
+    /// How it ended, if it ends in this time.
+    pub fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        let until = std::time::Instant::now() + time;
+        loop {
+            match self.child.try_wait().expect("a child of ours") {
+                Some(status) => return Some(status),
+                None if std::time::Instant::now() > until => return None,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    /// What it writes to its standard error; asked for in `start_as`.
+    pub fn stderr(&mut self) -> impl std::io::Read + use<> {
+        self.child.stderr.take().expect("its errors are piped")
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss(&self) -> u64 {
+        lakh::meter::ProcessMemory::of(self.child.id()).expect("it is there").rss
+    }
+
+    /// Time on a processor so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it is there");
+        // utime and stime are fields 14 and 15; the name, field 2, may hold spaces (proc_pid_stat(5)).
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = [11, 12].map(|at| fields[at].parse::<u64>().expect("a number")).iter().sum();
+        // USER_HZ is 100 on every machine that lakh runs on.
+        Duration::from_millis(10 * ticks)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
