@@ -136,6 +136,11 @@ impl<T> Connection<T> {
         settled && !matches!(self.stage, Stage::Leaving { .. })
     }
 
+    /// Whether bytes wait in its socket: what a client has sent before it could know of a drain is still served.
+    pub(super) fn has_sent_more(&self) -> bool {
+        self.socket.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// It is over: what was taken from the pool goes back to it.
     pub(super) fn give_back_buffers(&mut self, buffers: &mut Buffers) {
         if let Some(mut active) = self.active.take() {

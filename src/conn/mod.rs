@@ -189,7 +189,7 @@ impl<S: Service> Connections<S> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut conn = pool.lease(key).ok_or(Parting::PeerClosed)?;
             let mut done = work(bench, &mut conn, desk);
-            if done.is_ok() && draining && conn.owes_nothing() {
+            if done.is_ok() && draining && conn.owes_nothing() && !conn.has_sent_more() {
                 bench.say_last_words(&mut conn, Parting::Drained, desk, key);
                 done = Err(Parting::Drained);
             }

@@ -179,8 +179,8 @@ impl Tree {
     /// Takes no new clients and lets what is in flight be answered; true when the last client has gone.
     pub fn drain(&self, within: Duration) -> bool {
         self.ready.store(false, Ordering::Release);
+        // Whoever serves calls in flight is still restarted; a shard that fails now has nobody left to serve.
         self.house.draining.store(true, Ordering::Release);
-        self.supervisor.stop();
         self.order(|| Order::Drain);
         let until = Instant::now() + within;
         while self.house.seats.taken() > 0 && Instant::now() < until {
@@ -223,6 +223,9 @@ impl Tree {
         let (incarnation, common) = (AtomicU32::new(0), Arc::clone(&self.common));
         let name = shard_name(&self.berths[number]);
         let life = move || {
+            if house.draining.load(Ordering::Acquire) {
+                return Ok(());
+            }
             if own_table {
                 common.unshare();
             }
