@@ -50,8 +50,6 @@ crate::named! {
         TooManyInFlight = "too_many_in_flight",
         /// Whoever was to answer gave up without an answer.
         Abandoned = "abandoned",
-        /// Our own fault.
-        Internal = "internal",
     }
 }
 
@@ -95,7 +93,7 @@ impl Fault {
             Self::UnsupportedVersion => UNSUPPORTED_VERSION,
             Self::Busy | Self::Draining => UNAVAILABLE,
             Self::TooManyInFlight => TOO_MANY,
-            Self::Abandoned | Self::Internal => INTERNAL_ERROR,
+            Self::Abandoned => INTERNAL_ERROR,
         }
     }
 
@@ -139,7 +137,6 @@ impl Fault {
                 "Too many requests in flight on this connection; wait for answers before sending more"
             }
             Self::Abandoned => "Internal error: the request was given up without an answer; it may have had effects",
-            Self::Internal => "Internal error: the request failed on our side",
         }
     }
 

@@ -57,7 +57,11 @@ impl Tools {
                 refusal.write(out, Some(call.id));
             }
         }
-        run
+        match run {
+            // Nobody would read its progress.
+            Run::Later(sleep) if call.progress_token.is_none() => Run::Later(Sleep { every: u64::MAX, ..sleep }),
+            run => run,
+        }
     }
 
     /// Runs a tool and appends its result alone; only [`Run::Done`] has appended anything.
