@@ -7,4 +7,5 @@ mod greed;
 mod messages;
 #[path = "../peer/mod.rs"]
 mod peer;
+mod silence;
 mod timing;
