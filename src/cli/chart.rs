@@ -153,7 +153,9 @@ fn draw_frame(svg: &mut String, panel: &Panel, (x, y): (&Mapped, &Mapped), top: 
     text(svg, LEFT, top - 12.0, 14.0, INK, "start", &format!("{} ({})", panel.heading, panel.y.label));
     for (name, value) in &panel.limits {
         line(svg, (LEFT, y.at(*value)), (WIDTH - RIGHT, y.at(*value)), "#b91c1c", "6 4");
-        text(svg, LEFT + 8.0, y.at(*value) - 6.0, 12.0, "#b91c1c", "start", name);
+        // Above the line, but below it where the heading is in the way.
+        let beside = if y.at(*value) - top < 18.0 { 16.0 } else { -6.0 };
+        text(svg, LEFT + 8.0, y.at(*value) + beside, 12.0, "#b91c1c", "start", name);
     }
 }
 
