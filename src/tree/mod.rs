@@ -222,7 +222,7 @@ impl Tree {
         let slots = self.plan.connections_per_shard as usize + house.config.lobby_max;
         let (incarnation, common) = (AtomicU32::new(0), Arc::clone(&self.common));
         let name = shard_name(&self.berths[number]);
-        let life = move || {
+        let life = move |running: &dyn Fn()| {
             if house.draining.load(Ordering::Acquire) {
                 return Ok(());
             }
@@ -236,6 +236,7 @@ impl Tree {
             let service =
                 Mcp::new(Arc::clone(&house), embedded.clone(), &mcp, incarnation.fetch_add(1, Ordering::Relaxed));
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
+            running();
             up.fetch_add(1, Ordering::AcqRel);
             actor::run(&berths[number], listener, slots, &mut connections).map_err(|error| format!("epoll: {error}"))
         };
@@ -244,7 +245,8 @@ impl Tree {
 
     fn start_embedded(&self) -> Result<(), Unstarted> {
         let services = Arc::clone(&self.services);
-        let life = move || {
+        let life = move |running: &dyn Fn()| {
+            running();
             services.upstreams.block_on(services.until_stopped("embedded"));
             Ok(())
         };
@@ -254,7 +256,8 @@ impl Tree {
     fn start_profiler(&self, profiler: &Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
         let (services, berths, profiler) = (Arc::clone(&self.services), Arc::clone(&self.berths), Arc::clone(profiler));
         let began = Instant::now();
-        let life = move || {
+        let life = move |running: &dyn Fn()| {
+            running();
             let mut window = LagWindow::default();
             while !services.stopping.load(Ordering::Acquire) {
                 services.panic_if_condemned("profiler");
@@ -290,8 +293,9 @@ impl Tree {
             started: Instant::now(),
         });
         let services = Arc::clone(&self.services);
-        let life = move || {
+        let life = move |running: &dyn Fn()| {
             let port = port.try_clone().map_err(|error| format!("admin port: {error}"))?;
+            running();
             services.admin.block_on(async {
                 tokio::select! {
                     served = admin::serve(port, Arc::clone(&windows)) => served.map_err(|error| error.to_string()),

@@ -26,8 +26,9 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 /// Enough for any service here; a thread's stack is touched only as far as it is used.
 const STACK_BYTES: usize = 1 << 20;
 
-/// One life of a child, on a thread of its own; returns when the house wants it to end, or why it failed.
-pub(super) type Body = dyn Fn() -> Result<(), String> + Send + Sync;
+/// One life of a child, on a thread of its own: calls what it is given when it does its work, and returns when the house
+/// wants it to end, or why it failed.
+pub(super) type Body = dyn Fn(&dyn Fn()) -> Result<(), String> + Send + Sync;
 
 /// The supervised services of one house.
 pub(super) struct Supervisor {
@@ -74,7 +75,7 @@ impl Supervisor {
         &self,
         group: &'static str,
         name: impl Into<String>,
-        body: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+        body: impl Fn(&dyn Fn()) -> Result<(), String> + Send + Sync + 'static,
     ) -> Result<(), String> {
         let child = Arc::new(Supervised {
             group,
@@ -164,8 +165,8 @@ impl Supervised {
         if self.stopping.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.enter("running");
-        catch_unwind(AssertUnwindSafe(|| (self.body)())).unwrap_or_else(|panic| {
+        self.enter("starting");
+        catch_unwind(AssertUnwindSafe(|| (self.body)(&|| self.enter("running")))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             Err(format!("panicked: {}", text.unwrap_or_default()))
