@@ -195,7 +195,6 @@ fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -203,6 +203,5 @@ fn part(rest: &mut &[u8]) -> Result<Vec<u8>, Unreadable> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 #[path = "snapshot_tests.rs"]
 mod tests;

@@ -128,7 +128,6 @@ pub(crate) fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

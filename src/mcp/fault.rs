@@ -216,7 +216,6 @@ pub(crate) fn excerpt(words: &str) -> &str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::meter::Named;

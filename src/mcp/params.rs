@@ -95,7 +95,6 @@ pub(super) fn is_object(raw: &str) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -340,6 +340,5 @@ fn unknown_method(method: &str, revision: Revision) -> Refusal<'static> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 #[path = "session_tests.rs"]
 mod tests;

@@ -94,7 +94,6 @@ fn take_byte(rest: &mut &[u8]) -> Result<u8, Unreadable> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

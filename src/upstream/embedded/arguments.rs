@@ -94,7 +94,6 @@ impl fmt::Display for Number {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

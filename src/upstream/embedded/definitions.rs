@@ -112,7 +112,6 @@ fn json(text: &str) -> Box<RawValue> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::Value;

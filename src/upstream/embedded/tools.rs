@@ -220,7 +220,6 @@ impl<'o> Sheet<'o> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::wire::envelope::Id;
