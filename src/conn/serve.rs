@@ -79,7 +79,7 @@ impl<S: Service> Bench<S> {
         conn.heard = desk.now;
         conn.pinged = 0;
         if conn.active.as_ref().is_some_and(|active| !active.inbound.is_empty()) {
-            self.keep(conn, n);
+            self.buffers.append(&mut conn.active().inbound, &self.scratch[..n]);
             self.serve_inbound(conn, desk, key)?;
         } else {
             // Taken out so that it can be lent beside `self`; a panic in between loses it, and `Bench` makes it anew.
@@ -94,17 +94,6 @@ impl<S: Service> Bench<S> {
             }
         }
         Ok(if n < self.scratch.len() { Got::All } else { Got::Full })
-    }
-
-    /// Appends what was just read to the unfinished message.
-    fn keep(&mut self, conn: &mut Connection<S::Session>, n: usize) {
-        let inbound = &mut conn.active().inbound;
-        if inbound.capacity() - inbound.len() < n {
-            let mut larger = self.buffers.take(inbound.len() + n.max(inbound.len()));
-            larger.extend_from_slice(inbound);
-            self.buffers.give(std::mem::replace(inbound, larger));
-        }
-        inbound.extend_from_slice(&self.scratch[..n]);
     }
 
     /// Serves what was kept.
@@ -209,7 +198,7 @@ impl<S: Service> Bench<S> {
             ws::Frame::Text(text) => self.message(conn, Message::Text(text), desk, key)?,
             ws::Frame::Binary(bytes) => self.message(conn, Message::Binary(bytes), desk, key)?,
             ws::Frame::Piece { content, bytes, last } => {
-                self.assemble(conn, bytes);
+                self.buffers.append(&mut conn.active().assembly, bytes);
                 if last {
                     let whole = std::mem::take(&mut conn.active().assembly);
                     let message = match content {
@@ -232,16 +221,6 @@ impl<S: Service> Bench<S> {
             }
         }
         Ok(Step::Done(consumed))
-    }
-
-    fn assemble(&mut self, conn: &mut Connection<S::Session>, piece: &[u8]) {
-        let assembly = &mut conn.active().assembly;
-        if assembly.capacity() - assembly.len() < piece.len() {
-            let mut larger = self.buffers.take(assembly.len() + piece.len().max(assembly.len()));
-            larger.extend_from_slice(assembly);
-            self.buffers.give(std::mem::replace(assembly, larger));
-        }
-        assembly.extend_from_slice(piece);
     }
 
     fn message(

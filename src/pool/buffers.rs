@@ -94,6 +94,17 @@ impl Buffers {
         Vec::with_capacity(class.map_or(min_bytes, |class| CLASSES[class]))
     }
 
+    /// Appends `bytes` to `buffer`. Where they do not fit, its content moves to a buffer that is at least twice as large,
+    /// so that a message that comes in small pieces is not copied for each of them.
+    pub fn append(&mut self, buffer: &mut Vec<u8>, bytes: &[u8]) {
+        if buffer.capacity() - buffer.len() < bytes.len() {
+            let mut larger = self.take(buffer.len() + bytes.len().max(buffer.len()));
+            larger.extend_from_slice(buffer);
+            self.give(std::mem::replace(buffer, larger));
+        }
+        buffer.extend_from_slice(bytes);
+    }
+
     /// Takes a buffer back, emptied: keeps it if its class has room, frees it otherwise. It may have grown meanwhile,
     /// or come from elsewhere.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
