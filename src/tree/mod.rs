@@ -17,7 +17,7 @@ mod supervisor;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ use crate::upstream::embedded::{Embedded, Tools};
 use listen::Reservation;
 use supervisor::Supervisor;
 
-/// How long the shards may take to come up.
+/// How long the children may take to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a child may take to notice that it is to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -201,24 +201,17 @@ impl Tree {
         self.start_profiler(&profiler)?;
         self.start_admin(&config, profiler, admin_port)?;
         self.start_embedded()?;
-        let up = Arc::new(AtomicUsize::new(0));
         let tools = Arc::new(Tools::new(config.embedded.clone(), self.stats()));
         let embedded = Embedded::new(tools, self.services.upstreams.handle().clone());
         for number in 0..self.berths.len() {
-            self.start_shard(number, embedded.clone(), config.mcp.clone(), &up)?;
+            self.start_shard(number, embedded.clone(), config.mcp.clone())?;
         }
-        self.await_shards(&up)
+        self.await_children()
     }
 
-    fn start_shard(
-        &self,
-        number: usize,
-        embedded: Embedded,
-        mcp: crate::mcp::Config,
-        up: &Arc<AtomicUsize>,
-    ) -> Result<(), Unstarted> {
+    fn start_shard(&self, number: usize, embedded: Embedded, mcp: crate::mcp::Config) -> Result<(), Unstarted> {
         let (berths, house, clients) = (Arc::clone(&self.berths), Arc::clone(&self.house), self.clients.addr());
-        let (own_table, backlog, up) = (self.plan.own_tables, self.plan.backlog(), Arc::clone(up));
+        let (own_table, backlog) = (self.plan.own_tables, self.plan.backlog());
         let slots = self.plan.connections_per_shard as usize + house.config.lobby_max;
         let (incarnation, common) = (AtomicU32::new(0), Arc::clone(&self.common));
         let name = shard_name(&self.berths[number]);
@@ -237,7 +230,6 @@ impl Tree {
                 Mcp::new(Arc::clone(&house), embedded.clone(), &mcp, incarnation.fetch_add(1, Ordering::Relaxed));
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
             running();
-            up.fetch_add(1, Ordering::AcqRel);
             actor::run(&berths[number], listener, slots, &mut connections).map_err(|error| format!("epoll: {error}"))
         };
         self.supervisor.supervise("shards", name, life).map_err(Unstarted::Child)
@@ -306,14 +298,14 @@ impl Tree {
         self.supervisor.supervise("services", "admin", life).map_err(Unstarted::Child)
     }
 
-    fn await_shards(&self, up: &AtomicUsize) -> Result<(), Unstarted> {
+    fn await_children(&self) -> Result<(), Unstarted> {
         let until = Instant::now() + START_TIMEOUT;
-        while up.load(Ordering::Acquire) < self.berths.len() {
+        while !self.view().children().all(|(_, child)| child.state == "running") {
             if let Some(why) = self.given_up() {
                 return Err(Unstarted::Child(why));
             }
             if Instant::now() > until {
-                return Err(Unstarted::Child("the shards do not come up; the log says why".into()));
+                return Err(Unstarted::Child("the children do not come up; the log says why".into()));
             }
             std::thread::sleep(LOOK_AGAIN);
         }
