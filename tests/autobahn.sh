@@ -13,6 +13,7 @@ profile=debug
 cargo build --quiet --example echo "$@"
 
 log="$target/autobahn/echo.log"
+rm -f "$log"
 "$target/$profile/examples/echo" >"$log" &
 echo=$!
 trap 'kill "$echo" 2>/dev/null || true' EXIT
