@@ -1,9 +1,11 @@
 //! The MCP servers behind the gateway: the one that is built in, and those that it multiplexes its clients onto.
 
+pub mod config;
 pub mod directory;
 pub mod embedded;
 pub mod handle;
 pub mod loudness;
+pub mod mcp_json;
 
 pub use directory::{Directories, Directory, Server};
 pub use handle::{Client, Errand, Task, Upstream};
