@@ -1,11 +1,12 @@
 //! The one door into a shard: letters for its actors and orders for the shard itself.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::SegQueue;
 
-use super::Resident;
+use super::{Question, Resident};
 use crate::pool::Key;
 
 /// What may be posted to a shard.
@@ -22,6 +23,19 @@ pub enum Letter {
     Answer { call: u64, answer: Answer },
     /// A step on the way: the members of `params` of a progress notification, without the token.
     Progress { call: u64, fragment: String },
+    /// A notification that belongs to the call: a whole JSON-RPC text.
+    Notice { call: u64, message: Vec<u8> },
+    /// The server asks the client something, for a call or, on a session of its own, for none.
+    Ask { call: Option<u64>, question: Question },
+}
+
+/// Something that changed, for all actors that asked to be told. Which topics there are is the tenants' affair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// One bit.
+    pub topic: u8,
+    /// What it is about, where the topic has subjects.
+    pub subject: Option<Box<str>>,
 }
 
 /// How a call ended.
@@ -44,6 +58,8 @@ pub enum Order {
     /// Report the `most` largest and the `most` busiest actors. Nobody waits for a shard that cannot answer: the
     /// channel closes.
     Census { most: usize, reply: SyncSender<Vec<Resident>> },
+    /// Tell all actors that asked for it, from the one behind `after` on; a shard with many does it in several turns.
+    Spread { news: Arc<News>, after: Option<Key> },
     /// Panic, as a bug would: the supervision tests inject it.
     Panic,
 }
@@ -52,7 +68,8 @@ pub enum Order {
 /// one wake-up.
 ///
 /// It needs no bound of its own: an answer is posted by a [`super::Ticket`], tickets are bounded by the calls in
-/// flight, and a ticket lets only [`super::Ticket::PROGRESS_UNREAD_MAX`] progress letters wait.
+/// flight, and a ticket lets only [`super::Ticket::UNREAD_MAX`] letters wait besides; news are coalesced by whoever
+/// spreads them.
 pub struct Inbox {
     mail: SegQueue<Mail>,
     waker: mio::Waker,

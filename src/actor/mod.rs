@@ -6,14 +6,16 @@
 
 mod census;
 mod inbox;
+mod question;
 mod shard;
 mod table;
 mod ticket;
 mod wheel;
 
 pub use census::{Breakdown, Resident};
-pub use inbox::{Answer, Inbox, Letter, Mail, Order};
+pub use inbox::{Answer, Inbox, Letter, Mail, News, Order};
+pub use question::{Question, Reply};
 pub use shard::{Berth, Desk, Readiness, Tenants, run};
 pub use table::CommonDescriptors;
-pub use ticket::{CancelHandle, Ticket};
+pub use ticket::{CancelHandle, Serves, Ticket};
 pub use wheel::{TICK, Tick, Wheel};

@@ -1,11 +1,9 @@
 //! The right to answer one call, exactly once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use tokio::sync::oneshot;
-
-use super::{Answer, Inbox, Letter, Mail};
+use super::{Answer, Inbox, Letter, Mail, Question};
 use crate::pool::Key;
 
 /// Moved to whoever serves a call. [`Self::settle`] consumes it; dropping it answers [`Answer::Abandoned`], so that no
@@ -15,37 +13,89 @@ pub struct Ticket {
     inbox: Arc<Inbox>,
     to: Key,
     call: u64,
-    progress_unread: Arc<AtomicU32>,
-    cancelled: oneshot::Receiver<()>,
+    shared: Arc<Shared>,
     settled: bool,
 }
 
 /// The caller's end of a [`Ticket`]: dropping it, or the connection that holds it, cancels the call.
 pub struct CancelHandle {
-    _cancel_on_drop: oneshot::Sender<()>,
-    progress_unread: Arc<AtomicU32>,
+    shared: Arc<Shared>,
+    server: Arc<dyn Serves>,
 }
+
+/// Whoever serves calls, as those who wait for them see it.
+pub trait Serves: Send + Sync {
+    /// Nobody waits any more for what is served under `slot`. May come after its end, and must be cheap.
+    fn cancel(&self, slot: u64);
+}
+
+/// A task that serves one call waits for this beside its work.
+impl Serves for tokio::sync::Notify {
+    fn cancel(&self, _slot: u64) {
+        self.notify_one();
+    }
+}
+
+/// What both ends of a call know.
+struct Shared {
+    unread: AtomicU32,
+    cancelled: AtomicBool,
+    /// Where it is served, or [`UNSERVED`].
+    slot: AtomicU64,
+}
+
+/// Not served yet, or not any more.
+const UNSERVED: u64 = u64::MAX;
 
 impl CancelHandle {
     /// What it shares with its ticket on the heap, in bytes: measured, and held by `tests/erlmcp_allocator.rs`.
-    pub const BYTES: usize = 88;
+    pub const BYTES: usize = size_of::<Shared>() + 2 * size_of::<usize>();
 
-    /// One progress letter has been read: its place is free again.
-    pub fn progress_read(&self) {
-        self.progress_unread.fetch_sub(1, Ordering::Relaxed);
+    /// One letter on the way to the answer has been read: its place is free again.
+    pub fn letter_read(&self) {
+        self.shared.unread.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for CancelHandle {
+    fn drop(&mut self) {
+        self.shared.cancelled.store(true, Ordering::SeqCst);
+        match self.shared.slot.load(Ordering::SeqCst) {
+            UNSERVED => {}
+            slot => self.server.cancel(slot),
+        }
     }
 }
 
 impl Ticket {
-    /// How many progress letters of one call may wait unread. More are dropped: the next one says the same, later.
-    pub const PROGRESS_UNREAD_MAX: u32 = 8;
+    /// How many letters of one call may wait unread besides its answer. More are dropped: of progress the next one says
+    /// the same, later; of notices they are the ones that a slow reader would lose anyway.
+    pub const UNREAD_MAX: u32 = 64;
 
-    /// `call` must not be used again by any actor behind `inbox`, not even after a restart of its shard.
-    pub fn new(inbox: Arc<Inbox>, to: Key, call: u64) -> (Self, CancelHandle) {
-        let (cancel, cancelled) = oneshot::channel();
-        let progress_unread = Arc::new(AtomicU32::new(0));
-        let handle = CancelHandle { _cancel_on_drop: cancel, progress_unread: Arc::clone(&progress_unread) };
-        (Self { inbox, to, call, progress_unread, cancelled, settled: false }, handle)
+    /// `call` must not be used again by any actor behind `inbox`, not even after a restart of its shard. `server` is told
+    /// when nobody waits any more.
+    pub fn new(inbox: Arc<Inbox>, to: Key, call: u64, server: Arc<dyn Serves>) -> (Self, CancelHandle) {
+        let shared = Arc::new(Shared {
+            unread: AtomicU32::new(0),
+            cancelled: AtomicBool::new(false),
+            slot: AtomicU64::new(UNSERVED),
+        });
+        let handle = CancelHandle { shared: Arc::clone(&shared), server };
+        (Self { inbox, to, call, shared, settled: false }, handle)
+    }
+
+    /// From now on the call is served under `slot`, by which a cancellation will name it. False if it is cancelled
+    /// already: then nothing will be told, and the ticket is to be discarded.
+    #[must_use]
+    pub fn serve_as(&self, slot: u64) -> bool {
+        self.shared.slot.store(slot, Ordering::SeqCst);
+        !self.is_cancelled()
+    }
+
+    /// Whether nobody waits any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.cancelled.load(Ordering::SeqCst)
     }
 
     /// Answers the call.
@@ -53,24 +103,40 @@ impl Ticket {
         self.post(answer);
     }
 
+    /// The call was cancelled: it ends without an answer, as the protocol wants it.
+    pub fn discard(mut self) {
+        self.settled = true;
+        self.shared.slot.store(UNSERVED, Ordering::SeqCst);
+    }
+
     /// Reports a step: `fragment` is the inside of the progress notification's `params` without the token, such as
     /// `"progress":1,"total":10`.
     pub fn progress(&self, fragment: String) {
-        if self.progress_unread.fetch_add(1, Ordering::Relaxed) >= Self::PROGRESS_UNREAD_MAX {
-            self.progress_unread.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        self.inbox.post(Mail::Letter(self.to, Letter::Progress { call: self.call, fragment }));
+        self.post_on_the_way(Letter::Progress { call: self.call, fragment });
     }
 
-    /// Resolves when the client cancels the call or leaves.
-    pub async fn cancelled(&mut self) {
-        // Nothing is ever sent: the other end's drop is the message.
-        let _ = (&mut self.cancelled).await;
+    /// Sends a notification that belongs to the call, a whole JSON-RPC text.
+    pub fn notice(&self, message: Vec<u8>) {
+        self.post_on_the_way(Letter::Notice { call: self.call, message });
+    }
+
+    /// Asks the client something while it waits; whoever asks bounds how often.
+    pub fn ask(&self, question: Question) {
+        self.inbox.post(Mail::Letter(self.to, Letter::Ask { call: Some(self.call), question }));
+    }
+
+    fn post_on_the_way(&self, letter: Letter) {
+        if self.shared.unread.fetch_add(1, Ordering::Relaxed) >= Self::UNREAD_MAX {
+            self.shared.unread.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.inbox.post(Mail::Letter(self.to, letter));
     }
 
     fn post(&mut self, answer: Answer) {
         self.settled = true;
+        // Before the answer is there: whoever reads it lets go of the handle, which must not cancel what is over.
+        self.shared.slot.store(UNSERVED, Ordering::SeqCst);
         self.inbox.post(Mail::Letter(self.to, Letter::Answer { call: self.call, answer }));
     }
 }
@@ -85,12 +151,36 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     fn inbox() -> (mio::Poll, Arc<Inbox>) {
         let poll = mio::Poll::new().expect("a poll");
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
         (poll, Arc::new(Inbox::new(waker)))
+    }
+
+    #[derive(Default)]
+    struct Cancelled(Mutex<Vec<u64>>);
+
+    impl Serves for Cancelled {
+        fn cancel(&self, slot: u64) {
+            self.0.lock().unwrap().push(slot);
+        }
+    }
+
+    impl Cancelled {
+        fn slots(&self) -> Vec<u64> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    fn ticket(inbox: &Arc<Inbox>) -> (Ticket, CancelHandle, Arc<Cancelled>) {
+        let server = Arc::new(Cancelled::default());
+        let (ticket, handle) =
+            Ticket::new(Arc::clone(inbox), Key::from_bits(1), 7, Arc::clone(&server) as Arc<dyn Serves>);
+        (ticket, handle, server)
     }
 
     fn answers(inbox: &Inbox) -> Vec<(u64, Answer)> {
@@ -105,7 +195,7 @@ mod tests {
     #[test]
     fn a_settled_ticket_answers_once() {
         let (_poll, inbox) = inbox();
-        let (ticket, _handle) = Ticket::new(Arc::clone(&inbox), Key::from_bits(1), 7);
+        let (ticket, _handle, _) = ticket(&inbox);
         ticket.settle(Answer::Result(b"{}".to_vec()));
         assert_eq!(answers(&inbox), [(7, Answer::Result(b"{}".to_vec()))]);
     }
@@ -113,23 +203,49 @@ mod tests {
     #[test]
     fn a_dropped_ticket_answers_abandoned() {
         let (_poll, inbox) = inbox();
-        let (ticket, _handle) = Ticket::new(Arc::clone(&inbox), Key::from_bits(1), 7);
+        let (ticket, _handle, _) = ticket(&inbox);
         drop(ticket);
         assert_eq!(answers(&inbox), [(7, Answer::Abandoned)]);
     }
 
     #[test]
-    fn unread_progress_is_bounded_and_reading_makes_room() {
+    fn a_cancellation_finds_where_the_call_is_served_before_and_after_it_is() {
         let (_poll, inbox) = inbox();
-        let (ticket, handle) = Ticket::new(Arc::clone(&inbox), Key::from_bits(1), 7);
+        let (ticket_early, handle, server) = ticket(&inbox);
+        drop(handle);
+        assert!(!ticket_early.serve_as(3), "cancelled before it was served");
+        ticket_early.discard();
+        assert_eq!(server.slots(), []);
+        let (ticket, handle, server) = ticket(&inbox);
+        assert!(ticket.serve_as(4));
+        drop(handle);
+        assert_eq!(server.slots(), [4]);
+        ticket.discard();
+        assert_eq!(answers(&inbox), [], "cancelled calls are not answered");
+    }
+
+    #[test]
+    fn what_is_answered_is_not_cancelled() {
+        let (_poll, inbox) = inbox();
+        let (ticket, handle, server) = ticket(&inbox);
+        assert!(ticket.serve_as(4));
+        ticket.settle(Answer::Result(Vec::new()));
+        drop(handle);
+        assert_eq!(server.slots(), []);
+    }
+
+    #[test]
+    fn unread_letters_are_bounded_and_reading_makes_room() {
+        let (_poll, inbox) = inbox();
+        let (ticket, handle, _) = ticket(&inbox);
         for step in 0..100 {
             ticket.progress(format!("\"progress\":{step}"));
         }
-        assert_eq!(inbox.waiting(), Ticket::PROGRESS_UNREAD_MAX as usize);
-        handle.progress_read();
-        ticket.progress("\"progress\":100".into());
-        ticket.progress("\"progress\":101".into());
-        assert_eq!(inbox.waiting(), Ticket::PROGRESS_UNREAD_MAX as usize + 1);
+        assert_eq!(inbox.waiting(), Ticket::UNREAD_MAX as usize);
+        handle.letter_read();
+        ticket.notice(b"{}".to_vec());
+        ticket.notice(b"{}".to_vec());
+        assert_eq!(inbox.waiting(), Ticket::UNREAD_MAX as usize + 1);
         ticket.settle(Answer::Result(Vec::new()));
     }
 }

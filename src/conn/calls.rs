@@ -1,6 +1,8 @@
 //! The calls of one connection that wait for their answers.
 
-use crate::actor::CancelHandle;
+use super::interests::Watch;
+use crate::actor::{CancelHandle, Question};
+use crate::mcp::Topics;
 use crate::wire::envelope::Id;
 
 /// One request that waits. Dropping it cancels the call.
@@ -21,9 +23,20 @@ pub(super) enum Work {
         cancel: CancelHandle,
         /// The client's progress token, as it was written.
         progress_token: Option<Box<str>>,
+        /// The resource that it asks to be told of, from a server's agreement on.
+        watch: Option<Watch>,
     },
     /// Changes, until the client cancels it or we end (spec 2026-07-28 basic/patterns/subscriptions).
-    Listen,
+    Listen { topics: Topics, watches: Vec<Watch> },
+}
+
+/// A question of a server that waits for the client's reply.
+pub(super) struct Asked {
+    /// Our id for it.
+    pub(super) number: u64,
+    /// The call that it belongs to.
+    pub(super) call: Option<u64>,
+    pub(super) question: Question,
 }
 
 impl Pending {
@@ -42,20 +55,21 @@ struct Batch {
 
 /// The requests that wait, in the order in which they came. Few: at most `conn.in_flight_max`.
 #[derive(Default)]
-pub(super) struct Calls {
+pub struct Calls {
     pending: Vec<Pending>,
     batches: Vec<Batch>,
+    asked: Vec<Asked>,
 }
 
 impl Calls {
     /// Whether no request waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.asked.is_empty()
     }
 
     /// Whether no request waits for an upstream.
     pub(super) fn are_settled(&self) -> bool {
-        self.pending.iter().all(|pending| matches!(pending.work, Work::Listen))
+        self.pending.iter().all(|pending| matches!(pending.work, Work::Listen { .. }))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,15 +80,19 @@ impl Calls {
     pub(super) fn bytes(&self) -> usize {
         let held_by = |pending: &Pending| {
             let work = match &pending.work {
-                Work::Call { progress_token, .. } => {
-                    CancelHandle::BYTES + progress_token.as_ref().map_or(0, |token| token.len())
+                Work::Call { progress_token, watch, .. } => {
+                    let watch = watch.as_ref().map_or(0, |watch| watch.uri.len());
+                    CancelHandle::BYTES + progress_token.as_ref().map_or(0, |token| token.len()) + watch
                 }
-                Work::Listen => 0,
+                Work::Listen { watches, .. } => {
+                    watches.iter().map(|watch| size_of::<Watch>() + watch.uri.len()).sum::<usize>()
+                }
             };
             pending.id.len() + work
         };
         self.pending.capacity() * size_of::<Pending>()
             + self.pending.iter().map(held_by).sum::<usize>()
+            + self.asked.capacity() * size_of::<Asked>()
             + self.batches.capacity() * size_of::<Batch>()
             + self.batches.iter().map(|batch| batch.answers.capacity()).sum::<usize>()
     }
@@ -86,6 +104,13 @@ impl Calls {
 
     pub(super) fn push(&mut self, pending: Pending) {
         self.pending.push(pending);
+    }
+
+    /// The call pushed last asks to be told of a resource.
+    pub(super) fn watch_last(&mut self, asked: Watch) {
+        if let Some(Pending { work: Work::Call { watch, .. }, .. }) = self.pending.last_mut() {
+            *watch = Some(asked);
+        }
     }
 
     pub(super) fn find(&self, number: u64) -> Option<&Work> {
@@ -106,8 +131,40 @@ impl Calls {
 
     /// Takes out all subscriptions; their ids.
     pub(super) fn take_listens(&mut self) -> Vec<Box<str>> {
-        let listens = self.pending.extract_if(.., |pending| matches!(pending.work, Work::Listen));
+        let listens = self.pending.extract_if(.., |pending| matches!(pending.work, Work::Listen { .. }));
         listens.map(|pending| pending.id).collect()
+    }
+
+    /// The subscriptions that are told of this: their ids.
+    pub(super) fn listening(&self, topic: Topics, uri: Option<&str>) -> impl Iterator<Item = Id<'_>> {
+        self.pending.iter().filter_map(move |pending| match &pending.work {
+            Work::Listen { topics, watches } => {
+                let about = uri.is_none_or(|uri| watches.iter().any(|watch| &*watch.uri == uri));
+                (topics.meets(topic) && about).then(|| Id::from_raw(&pending.id).ok())?
+            }
+            Work::Call { .. } => None,
+        })
+    }
+
+    /// How many questions wait for the client's reply.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Keeps a question until the client replies.
+    pub(super) fn ask(&mut self, asked: Asked) {
+        self.asked.push(asked);
+    }
+
+    /// Takes out the question with this number, to reply to it.
+    pub(super) fn take_asked(&mut self, number: u64) -> Option<Question> {
+        let at = self.asked.iter().position(|asked| asked.number == number)?;
+        Some(self.asked.swap_remove(at).question)
+    }
+
+    /// The call is over: nobody needs a reply to what it asked.
+    pub(super) fn forget_asked(&mut self, call: u64) {
+        self.asked.retain(|asked| asked.call != Some(call));
     }
 
     /// How many requests of a batch wait.

@@ -5,7 +5,7 @@
 //! admit    a seat, a place in the lobby, or the door          admit.rs    -> Admitted (holds the seat)
 //! open     first bytes: dialect, handshake; one deadline      open.rs     -> a Stage with its dialect
 //! serve    bytes -> frames -> messages, answers -> one write  serve.rs, outbox.rs
-//! turn     one message: session -> upstream -> answer         turn.rs     (a Service: service.rs)
+//! turn     one message: session -> upstream -> answer         turn.rs, letters.rs (a Service: service.rs)
 //! part     why it ended: one counter, one log line            parting.rs, last_words.rs
 //! ```
 //!
@@ -17,8 +17,10 @@ mod admit;
 mod calls;
 mod config;
 mod connection;
+mod interests;
 mod last_words;
 mod ledger;
+mod letters;
 mod open;
 mod outbox;
 mod parting;
@@ -36,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::net::TcpStream;
 
-use crate::actor::{Breakdown, Desk, Letter, Order, Readiness, Tenants, Tick};
+use crate::actor::{Breakdown, Desk, Letter, Mail, News, Order, Readiness, Tenants, Tick};
 use crate::guard::{self, Refusal, Seats};
 use crate::pool::{self, Buffers, Key, Pool};
 use crate::wire::{self, ws};
@@ -45,15 +47,19 @@ use admit::Arrival;
 use config::Limits;
 use connection::{Connection, Due, Stage};
 
+pub use calls::Calls;
 pub use config::Config;
 pub use ledger::Ledger;
 pub use parting::Parting;
 pub use service::{Message, Service, Talk};
 pub use snapshot::Snapshot;
-pub use turn::Mcp;
+pub use turn::{Mcp, Resident};
 
 /// Bytes read from a socket at once. What an idle shard costs, so no more than what a busy one needs.
 const SCRATCH_BYTES: usize = 64 << 10;
+
+/// Clients told news in one turn: about a millisecond of writes.
+const TOLD_A_TURN: usize = 256;
 
 /// What the connections of all shards share.
 pub struct House {
@@ -237,6 +243,30 @@ impl<S: Service> Connections<S> {
         );
     }
 
+    /// Tells the news to all who want them, some in each turn, so that the others are not kept waiting.
+    fn spread(&mut self, desk: &mut Desk<'_>, news: Arc<News>, after: Option<Key>) {
+        let (mut at, mut told) = (after, 0);
+        while let Some(key) = self.pool.next_key(at) {
+            if told >= TOLD_A_TURN {
+                return desk.inbox.post(Mail::Order(Order::Spread { news, after: at }));
+            }
+            at = Some(key);
+            let wants = |conn: &Connection<S::Session>| {
+                S::is_told(&conn.session, conn.active.as_ref().map(|active| &active.calls), &news)
+            };
+            if self.pool.get(key).is_some_and(wants) {
+                told += 1;
+                self.run(desk, key, |bench, conn, desk| {
+                    if !matches!(conn.stage, Stage::Leaving { .. } | Stage::Opening) {
+                        let mut talk = Talk::new(conn, &mut bench.out, &mut bench.counts.messages_out, desk, key);
+                        bench.service.news(&mut talk, &news);
+                    }
+                    bench.flush(conn, desk)
+                });
+            }
+        }
+    }
+
     fn drain(&mut self, desk: &mut Desk<'_>) {
         self.draining = true;
         desk.stop_accepting();
@@ -326,6 +356,7 @@ impl<S: Service> Tenants for Connections<S> {
                 // The one who asked may have stopped waiting.
                 let _ = reply.try_send(self.census(desk, most));
             }
+            Order::Spread { news, after } => self.spread(desk, news, after),
             Order::Panic => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Parting;
 use super::calls::Calls;
 use super::connection::{Active, Connection, Stage};
-use crate::actor::{Desk, Inbox, Letter};
+use crate::actor::{Desk, Inbox, Letter, News};
 use crate::pool::Key;
 use crate::wire::ws;
 
@@ -22,6 +22,14 @@ pub trait Service {
 
     /// A letter from whoever serves a call.
     fn letter(&mut self, talk: &mut Talk<'_, Self::Session>, letter: Letter);
+
+    /// Whether a client is to be told the news. Cheap: all clients of the shard are asked.
+    fn is_told(_session: &Self::Session, _calls: Option<&Calls>, _news: &News) -> bool {
+        false
+    }
+
+    /// News that the client is to be told.
+    fn news(&mut self, _talk: &mut Talk<'_, Self::Session>, _news: &News) {}
 
     /// The connection is about to be closed by us: whatever is open is to be ended in form.
     fn last_words(&mut self, _talk: &mut Talk<'_, Self::Session>) {}
@@ -53,6 +61,8 @@ pub struct Caller<'a, T> {
     pub session: &'a mut T,
     /// Names its connection on this shard.
     pub key: Key,
+    /// The shard that it is on.
+    pub shard: u16,
     /// Where tickets for its calls post to.
     pub inbox: &'a Arc<Inbox>,
     pub(super) active: &'a mut Option<Box<Active>>,
@@ -67,7 +77,8 @@ impl<'a, T> Talk<'a, T> {
         key: Key,
     ) -> Self {
         let websocket = matches!(conn.stage, Stage::WebSocket(_));
-        let caller = Caller { session: &mut conn.session, key, inbox: desk.inbox, active: &mut conn.active };
+        let active = &mut conn.active;
+        let caller = Caller { session: &mut conn.session, key, shard: desk.number, inbox: desk.inbox, active };
         Self { caller, websocket, out, messages_out }
     }
 

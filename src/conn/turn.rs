@@ -1,37 +1,58 @@
 //! One message's life: envelope -> session -> upstream -> answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::Cache;
+use tokio::sync::Notify;
+
 use super::calls::{Pending, Work};
+use super::interests::{Interests, Watch};
 use super::service::{Caller, Message, Service, Talk};
 use super::{House, Parting, last_words};
-use crate::actor::{Answer, Letter, Ticket};
-use crate::guard::Refusal;
-use crate::mcp::{self, Call, Catalogue, Fault, Profiles, Session, Verdict, answer};
-use crate::upstream::embedded::{Embedded, Run};
+use crate::actor::{Letter, News, Reply, Serves, Ticket};
+use crate::guard::{self, Seat};
+use crate::mcp::{self, Call, Fault, Listen, Parcel, Profiles, Refusal, Session, Target, Verdict, fault};
+use crate::upstream::embedded::Run;
+use crate::upstream::{Client, Directories, Directory, Errand, Loudness, Server, Task, Upstream};
 use crate::wire::envelope::{self, Batch, Envelope, Id, Incoming, Kind, Malformed};
 use crate::wire::ws;
 
 /// MCP as a shard's service.
 pub struct Mcp {
-    house: Arc<House>,
-    catalogue: Arc<Catalogue>,
-    upstream: Embedded,
+    pub(super) house: Arc<House>,
+    directory: Cache<Arc<Directories>, Arc<Directory>>,
+    loudness: Arc<Loudness>,
     profiles: Profiles,
     /// The number of the next ticket; never used twice, not even by the shard that takes this one's place.
     next_call: u64,
     next_batch: u32,
 }
 
+/// What is remembered of one client.
+#[derive(Default)]
+pub struct Resident {
+    /// Its MCP session.
+    pub(super) session: Session,
+    /// What it wants to be told, and what it has going beyond its calls.
+    pub(super) interests: Option<Box<Interests>>,
+}
+
 impl Mcp {
     /// `incarnation` counts the lives of this shard: a ticket of an earlier one must not be taken for this one's.
-    pub fn new(house: Arc<House>, upstream: Embedded, config: &mcp::Config, incarnation: u32) -> Self {
+    pub fn new(
+        house: Arc<House>,
+        directories: Arc<Directories>,
+        loudness: Arc<Loudness>,
+        config: &mcp::Config,
+        incarnation: u32,
+    ) -> Self {
         Self {
             house,
-            catalogue: Arc::clone(upstream.catalogue()),
-            upstream,
+            directory: Cache::new(directories),
+            loudness,
             profiles: Profiles::new(config.profiles_max),
             next_call: u64::from(incarnation) << 40,
             next_batch: 0,
@@ -43,7 +64,7 @@ impl Mcp {
     #[inline]
     fn turn(
         &mut self,
-        caller: &mut Caller<'_, Session>,
+        caller: &mut Caller<'_, Resident>,
         message: &Envelope<'_>,
         batch: Option<u32>,
         out: &mut Vec<u8>,
@@ -55,74 +76,179 @@ impl Mcp {
             return None;
         }
         let from = out.len();
-        match caller.session.handle_message(message, &self.catalogue, &mut self.profiles, out) {
+        let catalogue = &self.directory.load().catalogue;
+        match caller.session.session.handle_message(message, catalogue, &mut self.profiles, out) {
             Verdict::Answered | Verdict::Nothing => {}
             Verdict::Call(call) => self.call(caller, &call, batch, out),
-            // Its acknowledgement is a notification, which has no place among the answers of a batch.
-            Verdict::Listen(id) if batch.is_some() => {
-                out.truncate(from);
-                self.fault(out, Some(id), Fault::BatchNotAllowed);
+            Verdict::Subscribe(id, uri) => self.subscribe(caller, id, uri, batch, out),
+            Verdict::Unsubscribe(uri) => {
+                if let Some(interests) = &mut caller.session.interests {
+                    interests.forget(&uri);
+                }
             }
-            Verdict::Listen(id) => self.listen(caller, id, from, out),
+            Verdict::SetLevel(level) => {
+                // The new wish first: or the servers fall silent in between.
+                let loud = self.loudness.want(level);
+                caller.interests().loud = Some(loud);
+            }
+            // Its acknowledgement is a notification, which has no place among the answers of a batch.
+            Verdict::Listen(listen) if batch.is_some() => {
+                out.truncate(from);
+                self.fault(out, Some(listen.id), Fault::BatchNotAllowed);
+            }
+            Verdict::Listen(listen) => self.listen(caller, &listen, from, out),
             Verdict::Cancel(id) => return Self::cancel(caller, id),
+            Verdict::Reply(id, reply) => self.reply(caller, id, reply),
+            Verdict::RootsChanged => {
+                if let Some(interests) = &caller.session.interests {
+                    interests.roots_changed();
+                }
+            }
             Verdict::Ignored(ignored) => self.house.ledger.ignored.add(ignored),
             Verdict::Faulted(fault) => self.house.ledger.faults.add(fault),
         }
         None
     }
 
-    fn call(&mut self, caller: &mut Caller<'_, Session>, call: &Call<'_>, batch: Option<u32>, out: &mut Vec<u8>) {
-        match self.upstream.call(call, out) {
-            Run::Done => {}
-            Run::Refused(refusal) => self.house.ledger.faults.add(refusal.fault),
-            Run::Later(_) if self.house.draining.load(Ordering::Relaxed) => {
-                self.house.ledger.faults.add(Fault::Draining);
-                let wait = Duration::from_millis(self.house.retry_after_ms);
-                Fault::Draining.retry_after(wait).write(out, Some(call.id));
-            }
-            Run::Later(job) => {
-                if caller.calls().len() >= self.house.config.in_flight_max {
-                    return self.fault(out, Some(call.id), Fault::TooManyInFlight);
+    fn call(&mut self, caller: &mut Caller<'_, Resident>, call: &Call<'_>, batch: Option<u32>, out: &mut Vec<u8>) {
+        let directory = Arc::clone(self.directory.load());
+        match directory.route(&call.target) {
+            Some((Server::Embedded(embedded), _)) => match embedded.call(call, out) {
+                Run::Done => {}
+                Run::Refused(refusal) => self.house.ledger.faults.add(refusal.fault),
+                Run::Later(sleep) => {
+                    let cancelled = Arc::new(Notify::new());
+                    let server = Arc::clone(&cancelled) as Arc<dyn Serves>;
+                    if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
+                        embedded.serve(sleep, ticket, cancelled, place);
+                    }
                 }
-                let Some(place) = self.house.in_flight.take() else {
-                    self.house.seats.refusals.add(Refusal::InFlightFull);
-                    self.house.ledger.faults.add(Fault::Busy);
-                    return last_words::busy(Refusal::InFlightFull, self.house.retry_after_ms)
-                        .write(out, Some(call.id));
-                };
-                let number = self.number();
-                let (ticket, cancel) = Ticket::new(Arc::clone(caller.inbox), caller.key, number);
-                let work = Work::Call { cancel, progress_token: call.progress_token.map(Into::into) };
-                caller.calls().push(Pending { number, id: call.id.raw().into(), batch, work });
-                self.upstream.serve(job, ticket, place);
+            },
+            Some((Server::Upstream(upstream), name)) => {
+                let server = Arc::clone(upstream) as Arc<dyn Serves>;
+                if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
+                    let client = caller.client(upstream);
+                    let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
+                    upstream.post(Errand::Call(Box::new(task)));
+                }
+            }
+            None => {
+                let refusal = unknown_target(call);
+                self.house.ledger.faults.add(refusal.fault);
+                refusal.write(out, Some(call.id));
             }
         }
     }
 
-    /// Keeps a subscription's id in use. Nothing the embedded server offers ever changes, so nothing is ever sent.
-    /// Its acknowledgement is in `out`, after `from`.
-    fn listen(&mut self, caller: &mut Caller<'_, Session>, id: Id<'_>, from: usize, out: &mut Vec<u8>) {
+    /// Makes the client wait for an answer; nothing if it may not, which it is told in `out`.
+    fn wait(
+        &mut self,
+        caller: &mut Caller<'_, Resident>,
+        id: Id<'_>,
+        progress_token: Option<&str>,
+        batch: Option<u32>,
+        server: Arc<dyn Serves>,
+        out: &mut Vec<u8>,
+    ) -> Option<(Ticket, Seat)> {
+        if self.house.draining.load(Ordering::Relaxed) {
+            self.house.ledger.faults.add(Fault::Draining);
+            let wait = Duration::from_millis(self.house.retry_after_ms);
+            Fault::Draining.retry_after(wait).write(out, Some(id));
+            return None;
+        }
         if caller.calls().len() >= self.house.config.in_flight_max {
-            out.truncate(from);
+            self.fault(out, Some(id), Fault::TooManyInFlight);
+            return None;
+        }
+        let Some(place) = self.house.in_flight.take() else {
+            self.house.seats.refusals.add(guard::Refusal::InFlightFull);
+            self.house.ledger.faults.add(Fault::Busy);
+            last_words::busy(guard::Refusal::InFlightFull, self.house.retry_after_ms).write(out, Some(id));
+            return None;
+        };
+        let number = self.number();
+        let (ticket, cancel) = Ticket::new(Arc::clone(caller.inbox), caller.key, number, server);
+        let work = Work::Call { cancel, progress_token: progress_token.map(Into::into), watch: None };
+        caller.calls().push(Pending { number, id: id.raw().into(), batch, work });
+        Some((ticket, place))
+    }
+
+    fn subscribe(
+        &mut self,
+        caller: &mut Caller<'_, Resident>,
+        id: Id<'_>,
+        uri: Cow<'_, str>,
+        batch: Option<u32>,
+        out: &mut Vec<u8>,
+    ) {
+        let interests = caller.interests();
+        if interests.watches(&uri) {
+            return mcp::answer::empty_result(out, id);
+        }
+        if interests.watches.len() >= mcp::session::SUBSCRIPTIONS_MAX {
             return self.fault(out, Some(id), Fault::TooManyInFlight);
         }
+        let directory = Arc::clone(self.directory.load());
+        let target = Target::Resource(uri);
+        let Some((Server::Upstream(upstream), uri)) = directory.route(&target) else {
+            return self.fault(out, Some(id), Fault::UnknownResource);
+        };
+        let server = Arc::clone(upstream) as Arc<dyn Serves>;
+        if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
+            let client = caller.client(upstream).id;
+            upstream.post(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
+            caller.calls().watch_last(Watch::new(upstream, uri, client));
+        }
+    }
+
+    /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
+    fn listen(&mut self, caller: &mut Caller<'_, Resident>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
+        if caller.calls().len() >= self.house.config.in_flight_max {
+            out.truncate(from);
+            return self.fault(out, Some(listen.id), Fault::TooManyInFlight);
+        }
+        let directory = Arc::clone(self.directory.load());
+        let mut watches = Vec::new();
+        for uri in &listen.uris {
+            let target = Target::Resource(Cow::Borrowed(uri));
+            if let Some((Server::Upstream(upstream), uri)) = directory.route(&target) {
+                let client = caller.client(upstream).id;
+                upstream.post(Errand::Watch { uri: uri.into(), task: None, client });
+                watches.push(Watch::new(upstream, uri, client));
+            }
+        }
         let number = self.number();
-        caller.calls().push(Pending { number, id: id.raw().into(), batch: None, work: Work::Listen });
+        let work = Work::Listen { topics: listen.topics, watches };
+        caller.calls().push(Pending { number, id: listen.id.raw().into(), batch: None, work });
     }
 
     /// Cancelled requests are not answered (spec 2025-11-25 basic/utilities/cancellation), but a batch must still end.
-    fn cancel(caller: &mut Caller<'_, Session>, id: Id<'_>) -> Option<Vec<u8>> {
+    fn cancel(caller: &mut Caller<'_, Resident>, id: Id<'_>) -> Option<Vec<u8>> {
         let calls = &mut caller.active.as_mut()?.calls;
-        let number = calls.take_id(id)?.batch?;
-        calls.settle_batched(number, |_| {})
+        let pending = calls.take_id(id)?;
+        calls.forget_asked(pending.number);
+        calls.settle_batched(pending.batch?, |_| {})
     }
 
-    fn number(&mut self) -> u64 {
+    /// The client's reply to a question of a server.
+    fn reply(&self, caller: &mut Caller<'_, Resident>, id: Id<'_>, reply: Result<&str, &str>) {
+        let calls = caller.active.as_mut().map(|active| &mut active.calls);
+        let question = id.raw().parse().ok().and_then(|number| calls?.take_asked(number));
+        match question {
+            Some(question) => question.settle(match reply {
+                Ok(result) => Reply::Result(result.into()),
+                Err(error) => Reply::Error(error.into()),
+            }),
+            None => self.house.ledger.ignored.add(mcp::Ignored::UnaskedReply),
+        }
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
         self.next_call += 1;
         self.next_call
     }
 
-    fn fault(&self, out: &mut Vec<u8>, id: Option<Id<'_>>, fault: Fault) {
+    pub(super) fn fault(&self, out: &mut Vec<u8>, id: Option<Id<'_>>, fault: Fault) {
         self.house.ledger.faults.add(fault);
         fault.because(fault.message()).write(out, id);
     }
@@ -135,8 +261,8 @@ impl Mcp {
     }
 
     /// The messages of a batch, one after another. Their answers leave as one array, when the last is there.
-    fn batch(&mut self, talk: &mut Talk<'_, Session>, batch: Batch<'_>) {
-        if !talk.caller.session.accepts_batches() {
+    fn batch(&mut self, talk: &mut Talk<'_, Resident>, batch: Batch<'_>) {
+        if !talk.caller.session.session.accepts_batches() {
             return talk.say(|_, out| self.fault(out, None, Fault::BatchNotAllowed));
         }
         let House { config, .. } = &*self.house;
@@ -180,10 +306,10 @@ impl Mcp {
 }
 
 impl Service for Mcp {
-    type Session = Session;
+    type Session = Resident;
 
     #[inline]
-    fn message(&mut self, talk: &mut Talk<'_, Session>, message: Message<'_>) -> Result<(), Parting> {
+    fn message(&mut self, talk: &mut Talk<'_, Resident>, message: Message<'_>) -> Result<(), Parting> {
         let incoming = match message {
             Message::Text(text) => envelope::parse_str(text),
             Message::Unchecked(bytes) => envelope::parse(bytes),
@@ -204,54 +330,50 @@ impl Service for Mcp {
         Ok(())
     }
 
-    fn letter(&mut self, talk: &mut Talk<'_, Session>, letter: Letter) {
-        talk.say(|caller, out| {
-            let Some(active) = caller.active else { return };
-            match letter {
-                Letter::Progress { call, fragment } => {
-                    if let Some(Work::Call { cancel, progress_token, .. }) = active.calls.find(call) {
-                        cancel.progress_read();
-                        if let Some(token) = progress_token {
-                            answer::progress(out, token, &fragment);
-                        }
-                    }
-                }
-                Letter::Answer { call, answer } => {
-                    // Not there: cancelled meanwhile, and nobody waits for it any more.
-                    let Some(pending) = active.calls.take(call) else { return };
-                    let write = |out: &mut Vec<u8>| self.answer(out, &pending, &answer);
-                    match pending.batch {
-                        None => write(out),
-                        Some(number) => {
-                            if let Some(answers) = active.calls.settle_batched(number, write) {
-                                out.extend_from_slice(&answers);
-                            }
-                        }
-                    }
-                }
-            }
-        });
+    fn letter(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {
+        self.read(talk, letter);
     }
 
-    fn last_words(&mut self, talk: &mut Talk<'_, Session>) {
-        let Some(active) = talk.caller.active.as_mut() else { return };
-        for id in active.calls.take_listens() {
-            talk.say(|_, out| {
-                if let Ok(id) = Id::from_raw(&id) {
-                    answer::listen_closed(out, id);
-                }
-            });
-        }
+    fn is_told(resident: &Resident, calls: Option<&super::calls::Calls>, news: &News) -> bool {
+        Self::wants(resident, calls, news)
+    }
+
+    fn news(&mut self, talk: &mut Talk<'_, Resident>, news: &News) {
+        self.tell(talk, news);
+    }
+
+    fn last_words(&mut self, talk: &mut Talk<'_, Resident>) {
+        self.end_subscriptions(talk);
     }
 }
 
-impl Mcp {
-    fn answer(&self, out: &mut Vec<u8>, pending: &Pending, answer: &Answer) {
-        let Ok(id) = Id::from_raw(&pending.id) else { return };
-        match answer {
-            Answer::Result(result) => answer::result(out, id, result),
-            Answer::Error(error) => answer::error_around(out, id, error),
-            Answer::Abandoned => self.fault(out, Some(id), Fault::Abandoned),
+impl Caller<'_, Resident> {
+    fn interests(&mut self) -> &mut Interests {
+        self.session.interests.get_or_insert_default()
+    }
+
+    /// Who asks, as the upstream sees it; where it has a session of its own there, that ends with it.
+    fn client(&mut self, upstream: &Arc<Upstream>) -> Client {
+        // A key is never used again while its shard lives.
+        let id = u128::from(self.shard + 1) << 64 | u128::from(self.key.to_bits());
+        if upstream.per_session {
+            self.interests().visit(upstream, id);
+        }
+        let session = &self.session.session;
+        Client { id, profile: session.profile().cloned(), can_be_asked: session.revision().is_some() }
+    }
+}
+
+/// Nobody has what is asked for.
+fn unknown_target(call: &Call<'_>) -> Refusal<'static> {
+    let name = fault::excerpt(call.target.name());
+    match call.target {
+        Target::Tool(_) => Fault::UnknownTool.because(format!("Unknown tool: {name}; see tools/list for the names")),
+        Target::Prompt(_) => {
+            Fault::UnknownPrompt.because(format!("Unknown prompt: {name}; see prompts/list for the names"))
+        }
+        Target::Resource(_) => {
+            Fault::UnknownResource.because(format!("Resource not found: {name}; see resources/list for what there is"))
         }
     }
 }

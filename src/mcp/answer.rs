@@ -1,7 +1,9 @@
 //! The JSON-RPC texts we send, each appended whole to a buffer and without any framing.
 
+use std::borrow::Cow;
 use std::io::Write;
 
+use crate::mcp::method::Topics;
 use crate::mcp::revision::Revision;
 use crate::wire::envelope::Id;
 use crate::wire::json;
@@ -92,11 +94,76 @@ pub fn progress_fragment(revision: Revision, progress: u64, total: u64, message:
 }
 
 /// Appends the acknowledgement that must come first on a subscription (spec 2026-07-28
-/// basic/patterns/subscriptions#acknowledgment). It promises nothing yet: no catalogue here ever changes.
-pub fn listen_acknowledged(out: &mut Vec<u8>, id: Id<'_>) {
+/// basic/patterns/subscriptions#acknowledgment): what it will be told of.
+pub fn listen_acknowledged(out: &mut Vec<u8>, id: Id<'_>, topics: Topics, uris: &[Cow<'_, str>]) {
     out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"#);
     subscription_meta(out, id);
-    out.extend_from_slice(br#","notifications":{}}}"#);
+    out.extend_from_slice(br#","notifications":{"#);
+    let before = out.len();
+    for (topic, name) in [
+        (Topics::TOOLS, "toolsListChanged"),
+        (Topics::PROMPTS, "promptsListChanged"),
+        (Topics::RESOURCES, "resourcesListChanged"),
+    ] {
+        if topics.meets(topic) {
+            string(out, name);
+            out.extend_from_slice(b":true,");
+        }
+    }
+    if topics.meets(Topics::UPDATED) {
+        out.extend_from_slice(br#""resourceSubscriptions":["#);
+        for (at, uri) in uris.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            string(out, uri);
+        }
+        out.extend_from_slice(b"],");
+    }
+    if out.len() > before {
+        out.pop();
+    }
+    out.extend_from_slice(b"}}}");
+}
+
+/// Appends the notification that something changed: `subject` is the resource's URI for [`Topics::UPDATED`], and
+/// `subscription` the id of the subscription that asked for it, in the modern era.
+pub fn changed(out: &mut Vec<u8>, topic: Topics, subject: Option<&str>, subscription: Option<Id<'_>>) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/"#);
+    out.extend_from_slice(match topic {
+        Topics::TOOLS => b"tools/list_changed\"".as_slice(),
+        Topics::PROMPTS => b"prompts/list_changed\"",
+        Topics::RESOURCES => b"resources/list_changed\"",
+        _ => b"resources/updated\"",
+    });
+    if subscription.is_some() || subject.is_some() {
+        out.extend_from_slice(br#","params":{"#);
+        if let Some(id) = subscription {
+            subscription_meta(out, id);
+        }
+        if let Some(uri) = subject {
+            if subscription.is_some() {
+                out.push(b',');
+            }
+            out.extend_from_slice(br#""uri":"#);
+            string(out, uri);
+        }
+        out.push(b'}');
+    }
+    out.push(b'}');
+}
+
+/// Appends a request of ours to a client, or of a server that we hand on; `params` is raw JSON.
+pub fn request(out: &mut Vec<u8>, id: u64, method: &str, params: Option<&str>) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    display(out, id);
+    out.extend_from_slice(br#","method":"#);
+    string(out, method);
+    if let Some(params) = params {
+        out.extend_from_slice(br#","params":"#);
+        out.extend_from_slice(params.as_bytes());
+    }
+    out.push(b'}');
 }
 
 /// Appends the response that ends a subscription gracefully (spec 2026-07-28
@@ -187,7 +254,7 @@ mod tests {
     #[test]
     fn a_subscription_is_acknowledged_and_closed_under_its_own_id() {
         let key = "io.modelcontextprotocol/subscriptionId";
-        let opened = written(|out| listen_acknowledged(out, id("\"l\"")));
+        let opened = written(|out| listen_acknowledged(out, id("\"l\""), Topics::default(), &[]));
         assert_eq!(opened["method"], "notifications/subscriptions/acknowledged");
         assert_eq!(opened["params"], json!({"_meta":{key:"l"},"notifications":{}}));
         let closed = written(|out| listen_closed(out, id("\"l\"")));

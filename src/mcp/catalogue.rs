@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::mcp::method::{Features, List};
 use crate::mcp::revision::{Era, Revision};
 
 /// Who we are: `serverInfo` and what goes with it.
@@ -111,6 +112,18 @@ impl Catalogue {
     #[must_use]
     pub fn discover(&self) -> &str {
         &self.discover
+    }
+
+    /// What can be asked for.
+    #[must_use]
+    pub const fn features(&self) -> Features {
+        Features::TOOLS
+    }
+
+    /// The result of a list, or of its page behind `cursor`; `None` if that cursor was never given out.
+    #[must_use]
+    pub fn page(&self, list: List, revision: Revision, cursor: Option<&str>) -> Option<&str> {
+        (list == List::Tools && cursor.is_none()).then(|| self.tools(revision))
     }
 
     /// The result of `tools/list`, whole: there are no pages.

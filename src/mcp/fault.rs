@@ -42,6 +42,12 @@ crate::named! {
         UnsupportedVersion = "unsupported_version",
         /// A call of a tool that is not in the list.
         UnknownTool = "unknown_tool",
+        /// A request for a prompt that is not in the list.
+        UnknownPrompt = "unknown_prompt",
+        /// A request for a resource that no server has.
+        UnknownResource = "unknown_resource",
+        /// The server behind the gateway failed, or is not there; the error says which and how.
+        Upstream = "upstream",
         /// The gateway, or the server behind it, has no room for this request now.
         Busy = "busy",
         /// The gateway takes no new requests because it is about to stop.
@@ -63,6 +69,9 @@ pub const METHOD_NOT_FOUND: i32 = -32601;
 pub const INVALID_PARAMS: i32 = -32602;
 /// JSON-RPC: the server failed.
 pub const INTERNAL_ERROR: i32 = -32603;
+/// MCP: a resource that is not there, up to 2025-11-25 (spec 2025-11-25 server/resources#error-handling); later
+/// [`INVALID_PARAMS`].
+pub const RESOURCE_NOT_FOUND: i32 = -32002;
 /// MCP: `UnsupportedProtocolVersion` (spec 2026-07-28 basic/index#error-codes).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// Ours: no room now, retry later. MCP asks for codes outside the range JSON-RPC reserves (spec 2026-07-28
@@ -89,11 +98,15 @@ impl Fault {
             | Self::BatchNotAllowed
             | Self::AlreadyInitialized => INVALID_REQUEST,
             Self::UnknownMethod => METHOD_NOT_FOUND,
-            Self::NotInitialized | Self::InvalidParams | Self::UnknownTool => INVALID_PARAMS,
+            Self::NotInitialized
+            | Self::InvalidParams
+            | Self::UnknownTool
+            | Self::UnknownPrompt
+            | Self::UnknownResource => INVALID_PARAMS,
             Self::UnsupportedVersion => UNSUPPORTED_VERSION,
             Self::Busy | Self::Draining => UNAVAILABLE,
             Self::TooManyInFlight => TOO_MANY,
-            Self::Abandoned => INTERNAL_ERROR,
+            Self::Abandoned | Self::Upstream => INTERNAL_ERROR,
         }
     }
 
@@ -131,6 +144,9 @@ impl Fault {
             Self::InvalidParams => "Invalid params",
             Self::UnsupportedVersion => "Unsupported protocol version: use one of data.supported",
             Self::UnknownTool => "Unknown tool: see tools/list for the names",
+            Self::UnknownPrompt => "Unknown prompt: see prompts/list for the names",
+            Self::UnknownResource => "Resource not found: see resources/list for what there is",
+            Self::Upstream => "Internal error: the server behind the gateway failed",
             Self::Busy => "Busy: no room for this request now; retry after data.retryAfterMs",
             Self::Draining => "Draining: this gateway is about to stop; connect again after data.retryAfterMs",
             Self::TooManyInFlight => {

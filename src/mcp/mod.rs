@@ -3,7 +3,10 @@
 pub mod answer;
 pub mod catalogue;
 pub mod fault;
+pub mod method;
+pub mod offer;
 mod params;
+pub mod parcel;
 pub mod profile;
 pub mod revision;
 pub mod session;
@@ -11,6 +14,9 @@ pub mod snapshot;
 
 pub use catalogue::{Catalogue, Server, Tool};
 pub use fault::{Fault, Refusal};
+pub use method::{Features, Level, List, Method, Target, Topics};
+pub use offer::{Entry, Offer};
+pub use parcel::Parcel;
 pub use profile::{Capability, Config, Profile, Profiles};
 pub use revision::{Era, Revision};
-pub use session::{Call, Ignored, Phase, Session, Verdict};
+pub use session::{Call, Ignored, Listen, Phase, Session, Verdict};

@@ -15,6 +15,11 @@ pub(super) struct Params<'m> {
     pub(super) capabilities: Option<&'m str>,
     pub(super) client_info: Option<&'m str>,
     pub(super) notifications: Option<&'m str>,
+    pub(super) uri: Option<&'m str>,
+    pub(super) reference: Option<&'m str>,
+    pub(super) level: Option<&'m str>,
+    pub(super) request_state: Option<&'m str>,
+    pub(super) raw_meta: Option<&'m str>,
     pub(super) meta: Meta<'m>,
 }
 
@@ -35,7 +40,6 @@ impl<'m> Params<'m> {
         let mut read = Self::default();
         let Some(params) = params else { return Ok(read) };
         let members = json::members(params).ok_or_else(|| invalid("params must be an object"))?;
-        let mut meta = None;
         for (key, value) in members {
             let slot = match key.as_ref() {
                 "name" => &mut read.name,
@@ -46,12 +50,16 @@ impl<'m> Params<'m> {
                 "capabilities" => &mut read.capabilities,
                 "clientInfo" => &mut read.client_info,
                 "notifications" => &mut read.notifications,
-                "_meta" => &mut meta,
+                "uri" => &mut read.uri,
+                "ref" => &mut read.reference,
+                "level" => &mut read.level,
+                "requestState" => &mut read.request_state,
+                "_meta" => &mut read.raw_meta,
                 _ => continue,
             };
             put(slot, &key, value)?;
         }
-        if let Some(meta) = meta {
+        if let Some(meta) = read.raw_meta {
             read.meta = Meta::read(meta)?;
         }
         Ok(read)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::mcp::answer;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::fault::{Fault, Refusal, excerpt};
+use crate::mcp::method::{Features, Level, List, Method, Target, Topics};
 use crate::mcp::params::{Meta, Params, invalid, is_object};
 use crate::mcp::profile::{Profile, Profiles};
 use crate::mcp::revision::{Era, Revision};
@@ -20,6 +21,8 @@ use crate::wire::json;
 pub struct Session {
     profile: Option<Arc<Profile>>,
     phase: Phase,
+    /// The least level of log messages that the client wants, if it has said so (`logging/setLevel`).
+    level: Option<Level>,
 }
 
 /// 100,000 of them are held: what a session needs while something is unfinished belongs elsewhere.
@@ -42,13 +45,23 @@ pub enum Phase {
 pub enum Verdict<'m> {
     /// The answer is in the buffer.
     Answered,
-    /// A tool is to be called; whoever does so answers.
+    /// A server is to be asked; whoever does so answers.
     Call(Call<'m>),
-    /// A subscription is open under this id and its acknowledgement is in the buffer. It ends when the client cancels the
-    /// id, or by [`answer::listen_closed`].
-    Listen(Id<'m>),
+    /// A legacy client wants to be told of a resource's changes; whoever finds its server answers.
+    Subscribe(Id<'m>, Cow<'m, str>),
+    /// It wants that no longer. It is answered already.
+    Unsubscribe(Cow<'m, str>),
+    /// It wants log messages from this level on, of all servers. It is answered already.
+    SetLevel(Level),
+    /// A subscription is open and its acknowledgement is in the buffer. It ends when the client cancels its id, or by
+    /// [`answer::listen_closed`].
+    Listen(Listen<'m>),
     /// The request with this id is to be stopped and not to be answered, if it is still running.
     Cancel(Id<'m>),
+    /// The client replies to what it was asked under this id: with a raw result, or with a raw error.
+    Reply(Id<'m>, Result<&'m str, &'m str>),
+    /// The client's roots have changed.
+    RootsChanged,
     /// The message was taken note of.
     Nothing,
     /// The message means nothing here and has no answer.
@@ -57,19 +70,40 @@ pub enum Verdict<'m> {
     Faulted(Fault),
 }
 
-/// A `tools/call`, checked as far as no tool needs to be known for it.
+/// A request for a server, checked as far as no server needs to be known for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'m> {
     /// The id to answer to.
     pub id: Id<'m>,
-    /// The name of the tool.
-    pub name: Cow<'m, str>,
-    /// The raw JSON object of the arguments.
+    /// What is asked.
+    pub method: Method,
+    /// What it is about.
+    pub target: Target<'m>,
+    /// The raw JSON object of all parameters.
+    pub params: &'m str,
+    /// The raw JSON object of a tool's arguments.
     pub arguments: Option<&'m str>,
+    /// The raw JSON object of `_meta`.
+    pub meta: Option<&'m str>,
     /// The raw JSON token to put into progress notifications; none are wanted without it.
     pub progress_token: Option<&'m str>,
+    /// The raw JSON string that a retry gives back (spec 2026-07-28 basic/patterns/mrtr).
+    pub request_state: Option<&'m str>,
+    /// The least level of log messages wanted for this request.
+    pub level: Option<Level>,
     /// The revision to answer in.
     pub revision: Revision,
+}
+
+/// A `subscriptions/listen` (spec 2026-07-28 basic/patterns/subscriptions).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Listen<'m> {
+    /// Its id, which all its notifications carry.
+    pub id: Id<'m>,
+    /// What it is told of.
+    pub topics: Topics,
+    /// The resources whose changes it is told of.
+    pub uris: Vec<Cow<'m, str>>,
 }
 
 crate::named! {
@@ -81,16 +115,24 @@ crate::named! {
         UntimelyInitialized = "untimely_initialized",
         /// A cancellation without the id of a request (spec 2025-11-25 basic/utilities/cancellation#error-handling).
         MalformedCancel = "malformed_cancel",
-        /// An answer to a request that was never sent.
-        UnaskedResponse = "unasked_response",
+        /// A reply to a request that was never sent, or was replied to already.
+        UnaskedReply = "unasked_reply",
+        /// An error without an id: it answers nothing.
+        NamelessError = "nameless_error",
     }
 }
 
 impl Session {
     /// A session in a phase that is known from elsewhere: a snapshot, or the headers of an HTTP request.
     #[must_use]
-    pub fn resumed(phase: Phase, profile: Option<Arc<Profile>>) -> Self {
-        Self { profile, phase }
+    pub fn resumed(phase: Phase, profile: Option<Arc<Profile>>, level: Option<Level>) -> Self {
+        Self { profile, phase, level }
+    }
+
+    /// The least level of log messages that the client has asked for.
+    #[must_use]
+    pub const fn level(&self) -> Option<Level> {
+        self.level
     }
 
     /// How far the legacy handshake is.
@@ -140,7 +182,11 @@ impl Session {
                 })
             }
             Kind::Notification { method } => self.handle_notification(method, message.params),
-            Kind::Response { .. } => Verdict::Ignored(Ignored::UnaskedResponse),
+            Kind::Response { id: Some(id), result, error } => match (*result, *error) {
+                (Some(result), _) => Verdict::Reply(*id, Ok(result)),
+                (None, error) => Verdict::Reply(*id, Err(error.unwrap_or("{}"))),
+            },
+            Kind::Response { id: None, .. } => Verdict::Ignored(Ignored::NamelessError),
         }
     }
 
@@ -195,9 +241,22 @@ impl Session {
             }
             ("initialize", Some(_)) => Err(Fault::AlreadyInitialized.into()),
             (_, None) => Err(Fault::NotInitialized.into()),
-            ("tools/list", Some(revision)) => list_tools(request, params, revision, catalogue, out),
-            ("tools/call", Some(revision)) => call_tool(request, params, revision),
-            (method, Some(revision)) => Err(unknown_method(method, revision)),
+            ("logging/setLevel", Some(_)) if catalogue.features().has(Features::LOGGING) => {
+                let level = params.level.and_then(json::string).and_then(|name| Level::parse(&name));
+                let level = level.ok_or_else(|| invalid("level must be one of debug to emergency"))?;
+                self.level = Some(level);
+                answer::empty_result(out, request.id);
+                Ok(Verdict::SetLevel(level))
+            }
+            ("resources/subscribe", Some(_)) if catalogue.features().has(Features::SUBSCRIBE) => {
+                Ok(Verdict::Subscribe(request.id, uri(request, params)?))
+            }
+            ("resources/unsubscribe", Some(_)) if catalogue.features().has(Features::SUBSCRIBE) => {
+                let uri = uri(request, params)?;
+                answer::empty_result(out, request.id);
+                Ok(Verdict::Unsubscribe(uri))
+            }
+            (_, Some(revision)) => serve(request, params, revision, self.level, catalogue, out),
         }
     }
 
@@ -223,6 +282,7 @@ impl Session {
                 Verdict::Nothing
             }
             ("notifications/initialized", _) => Verdict::Ignored(Ignored::UntimelyInitialized),
+            ("notifications/roots/list_changed", Phase::Ready(_)) => Verdict::RootsChanged,
             ("notifications/cancelled", _) => Params::read(params)
                 .ok()
                 .and_then(|params| Id::from_raw(params.request_id?).ok())
@@ -263,14 +323,15 @@ fn check_modern(version: &str, meta: &Meta<'_>) -> Result<(), Refusal<'static>> 
     if meta.client_info.is_some_and(|info| !is_object(info)) {
         return Err(invalid("_meta \"io.modelcontextprotocol/clientInfo\" must be an object with name and version"));
     }
-    if meta.log_level.is_some_and(|level| json::string(level).is_none_or(|level| !LOG_LEVELS.contains(&&*level))) {
+    if meta.log_level.is_some() && level(meta).is_none() {
         return Err(invalid("_meta \"io.modelcontextprotocol/logLevel\" must be one of debug to emergency"));
     }
     Ok(())
 }
 
-/// Spec 2026-07-28 server/utilities/logging#log-levels.
-const LOG_LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+fn level(meta: &Meta<'_>) -> Option<Level> {
+    meta.log_level.and_then(json::string).and_then(|name| Level::parse(&name))
+}
 
 /// Serves a request from itself alone. `initialize` and `ping` are unknown methods here (spec 2026-07-28 changelog,
 /// basic/versioning#compatibility-matrix).
@@ -286,38 +347,35 @@ fn handle_modern<'m>(
             answer::result(out, request.id, catalogue.discover().as_bytes());
             Ok(Verdict::Answered)
         }
-        "tools/list" => list_tools(request, params, revision, catalogue, out),
-        "tools/call" => call_tool(request, params, revision),
-        "subscriptions/listen" if params.notifications.is_some_and(is_object) => {
-            answer::listen_acknowledged(out, request.id);
-            Ok(Verdict::Listen(request.id))
-        }
-        "subscriptions/listen" => Err(invalid("subscriptions/listen needs notifications, an object")),
-        method => Err(unknown_method(method, revision)),
+        "subscriptions/listen" => listen(request, params, catalogue, out),
+        _ => serve(request, params, revision, level(&params.meta), catalogue, out),
     }
 }
 
-/// All tools are on one page, so no cursor was ever given out (spec 2025-11-25 server/utilities/pagination#error-handling).
-fn list_tools<'m>(
+/// What both eras have: lists, and what a server answers.
+fn serve<'m>(
     request: &Request<'m, '_>,
     params: &Params<'m>,
     revision: Revision,
+    level: Option<Level>,
     catalogue: &Catalogue,
     out: &mut Vec<u8>,
 ) -> Result<Verdict<'m>, Refusal<'static>> {
-    if params.cursor.is_some_and(|cursor| cursor != "null") {
-        return Err(invalid("unknown cursor; list again without one"));
+    let features = catalogue.features();
+    if let Some(list) =
+        List::ALL.into_iter().find(|list| list.method() == request.method && features.has(list.feature()))
+    {
+        return answer_list(request, params, list, revision, catalogue, out);
     }
-    answer::result(out, request.id, catalogue.tools(revision).as_bytes());
-    Ok(Verdict::Answered)
-}
-
-fn call_tool<'m>(
-    request: &Request<'m, '_>,
-    params: &Params<'m>,
-    revision: Revision,
-) -> Result<Verdict<'m>, Refusal<'static>> {
-    let name = params.name.and_then(json::string).ok_or_else(|| invalid("tools/call needs name, a string"))?;
+    let (method, target) = match request.method {
+        "tools/call" if features.has(Features::TOOLS) => (Method::CallTool, Target::Tool(name(request, params)?)),
+        "prompts/get" if features.has(Features::PROMPTS) => (Method::GetPrompt, Target::Prompt(name(request, params)?)),
+        "resources/read" if features.has(Features::RESOURCES) => {
+            (Method::ReadResource, Target::Resource(uri(request, params)?))
+        }
+        "completion/complete" if features.has(Features::COMPLETIONS) => (Method::Complete, reference(params)?),
+        method => return Err(unknown_method(method, revision, features)),
+    };
     let arguments = params.arguments.filter(|&raw| raw != "null");
     if arguments.is_some_and(|raw| !is_object(raw)) {
         return Err(invalid("arguments must be an object"));
@@ -326,17 +384,129 @@ fn call_tool<'m>(
     if progress_token.is_some_and(|token| Id::from_raw(token).is_err()) {
         return Err(invalid("progressToken must be a string or an integer of at most 256 bytes"));
     }
-    Ok(Verdict::Call(Call { id: request.id, name, arguments, progress_token, revision }))
+    Ok(Verdict::Call(Call {
+        id: request.id,
+        method,
+        target,
+        params: request.params.unwrap_or("{}"),
+        arguments,
+        meta: params.raw_meta,
+        progress_token,
+        request_state: params.request_state,
+        level,
+        revision,
+    }))
 }
 
-fn unknown_method(method: &str, revision: Revision) -> Refusal<'static> {
-    let methods = match revision.era() {
-        Era::Legacy => "initialize, ping, tools/list and tools/call",
-        Era::Modern => "server/discover, tools/list, tools/call and subscriptions/listen",
+fn answer_list<'m>(
+    request: &Request<'m, '_>,
+    params: &Params<'m>,
+    list: List,
+    revision: Revision,
+    catalogue: &Catalogue,
+    out: &mut Vec<u8>,
+) -> Result<Verdict<'m>, Refusal<'static>> {
+    let unknown = || invalid("unknown cursor; list again without one");
+    let cursor = match params.cursor {
+        None | Some("null") => None,
+        Some(raw) => Some(json::string(raw).ok_or_else(unknown)?),
     };
+    // Spec 2025-11-25 server/utilities/pagination#error-handling.
+    let page = catalogue.page(list, revision, cursor.as_deref()).ok_or_else(unknown)?;
+    answer::result(out, request.id, page.as_bytes());
+    Ok(Verdict::Answered)
+}
+
+/// Opens a subscription to what can be told; what cannot is left out of the acknowledgement (spec 2026-07-28
+/// basic/patterns/subscriptions#acknowledgment).
+fn listen<'m>(
+    request: &Request<'m, '_>,
+    params: &Params<'m>,
+    catalogue: &Catalogue,
+    out: &mut Vec<u8>,
+) -> Result<Verdict<'m>, Refusal<'static>> {
+    let wanted = params.notifications.filter(|raw| is_object(raw));
+    let wanted = wanted.ok_or_else(|| invalid("subscriptions/listen needs notifications, an object"))?;
+    let features = catalogue.features();
+    let (mut topics, mut uris) = (Topics::default(), Vec::new());
+    for (key, value) in json::members(wanted).into_iter().flatten() {
+        let (topic, feature) = match &*key {
+            "toolsListChanged" => (Topics::TOOLS, Features::TOOLS),
+            "promptsListChanged" => (Topics::PROMPTS, Features::PROMPTS),
+            "resourcesListChanged" => (Topics::RESOURCES, Features::RESOURCES),
+            "resourceSubscriptions" if features.has(Features::SUBSCRIBE) => {
+                let not_uris = || invalid("resourceSubscriptions must be a list of at most 256 URIs");
+                let list = json::elements(value).ok_or_else(not_uris)?;
+                uris =
+                    list.take(SUBSCRIPTIONS_MAX + 1).map(json::string).collect::<Option<_>>().ok_or_else(not_uris)?;
+                if uris.len() > SUBSCRIPTIONS_MAX {
+                    return Err(not_uris());
+                }
+                if !uris.is_empty() {
+                    topics = Topics(topics.0 | Topics::UPDATED.0);
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if value == "true" && features.has(feature) {
+            topics = Topics(topics.0 | topic.0);
+        }
+    }
+    answer::listen_acknowledged(out, request.id, topics, &uris);
+    Ok(Verdict::Listen(Listen { id: request.id, topics, uris }))
+}
+
+/// Most resources that one client may watch: each is kept as long as it does.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+
+fn name<'m>(request: &Request<'m, '_>, params: &Params<'m>) -> Result<Cow<'m, str>, Refusal<'static>> {
+    let name = params.name.and_then(json::string);
+    name.ok_or_else(|| invalid(&format!("{} needs name, a string", request.method)))
+}
+
+fn uri<'m>(request: &Request<'m, '_>, params: &Params<'m>) -> Result<Cow<'m, str>, Refusal<'static>> {
+    let uri = params.uri.and_then(json::string).filter(|uri| uri.len() <= URI_BYTES_MAX);
+    uri.ok_or_else(|| invalid(&format!("{} needs uri, a string of at most {URI_BYTES_MAX} bytes", request.method)))
+}
+
+/// Longest URI, in bytes: what browsers and web servers take.
+const URI_BYTES_MAX: usize = 8 << 10;
+
+/// What a completion is for (spec 2025-11-25 server/utilities/completion#reference-types).
+fn reference<'m>(params: &Params<'m>) -> Result<Target<'m>, Refusal<'static>> {
+    let [kind, name, uri] = params
+        .reference
+        .map_or(Ok([None; 3]), |raw| json::pick(raw, ["type", "name", "uri"]))
+        .map_err(|_| invalid("ref has a member twice"))?;
+    let text = |raw: Option<&'m str>| raw.and_then(json::string);
+    match (text(kind).as_deref(), text(name), text(uri)) {
+        (Some("ref/prompt"), Some(name), _) => Ok(Target::Prompt(name)),
+        (Some("ref/resource"), _, Some(uri)) => Ok(Target::Resource(uri)),
+        _ => Err(invalid("completion/complete needs ref, a ref/prompt with name or a ref/resource with uri")),
+    }
+}
+
+fn unknown_method(method: &str, revision: Revision, features: Features) -> Refusal<'static> {
+    let (first, last) = match revision.era() {
+        Era::Legacy => ("initialize, ping", ""),
+        Era::Modern => ("server/discover", ", subscriptions/listen"),
+    };
+    let mut methods = String::from(first);
+    for (feature, names) in [
+        (Features::TOOLS, "tools/list, tools/call"),
+        (Features::PROMPTS, "prompts/list, prompts/get"),
+        (Features::RESOURCES, "resources/list, resources/templates/list, resources/read"),
+        (Features::COMPLETIONS, "completion/complete"),
+    ] {
+        if features.has(feature) {
+            methods.push_str(", ");
+            methods.push_str(names);
+        }
+    }
     let revision = revision.as_str();
-    Fault::UnknownMethod
-        .because(format!("Method not found: {}; in {revision} this server has {methods}", excerpt(method)))
+    let method = excerpt(method);
+    Fault::UnknownMethod.because(format!("Method not found: {method}; in {revision} this server has {methods}{last}"))
 }
 
 #[cfg(test)]

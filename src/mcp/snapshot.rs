@@ -1,13 +1,16 @@
 //! A session as a few bytes: written for a hand-over, read back the same.
 //!
-//! Format 1, all lengths in bytes: `format 1 · phase 1 · revision 1 · has profile 1`, then, with a profile,
+//! Format 2, all lengths in bytes: `format 1 · phase 1 · revision 1 · log level 1 · has profile 1`, then, with a profile,
 //! `capabilities 2 (little endian) · name length 1 · name · version length 1 · version`.
 
+use crate::mcp::method::Level;
 use crate::mcp::profile::{Capability, NAME_MAX, Profile, Profiles, VERSION_MAX};
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::session::{Phase, Session};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The log level of a client that has set none.
+const NO_LEVEL: u8 = 255;
 
 /// Why bytes are no snapshot of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,14 +19,14 @@ pub enum Unreadable {
     #[error("the snapshot ends too early")]
     Short,
     /// A format that this version of lakh does not know; 0 is none.
-    #[error("snapshot format {0} is unknown; this version reads format 1")]
+    #[error("snapshot format {0} is unknown; this version reads format 2")]
     Format(u8),
     /// A field has a value that it can't have.
     #[error("the snapshot's {0} is invalid")]
     Field(&'static str),
 }
 
-/// Appends the snapshot of `session`: 4 bytes, and at most 100 more with a profile.
+/// Appends the snapshot of `session`: 5 bytes, and at most 100 more with a profile.
 pub fn encode(session: &Session, out: &mut Vec<u8>) {
     let (phase, revision) = match session.phase() {
         Phase::New => (0, 0),
@@ -31,7 +34,8 @@ pub fn encode(session: &Session, out: &mut Vec<u8>) {
         Phase::Ready(revision) => (2, revision as u8),
     };
     let profile = session.profile();
-    out.extend_from_slice(&[FORMAT, phase, revision, u8::from(profile.is_some())]);
+    let level = session.level().map_or(NO_LEVEL, |level| level as u8);
+    out.extend_from_slice(&[FORMAT, phase, revision, level, u8::from(profile.is_some())]);
     if let Some(profile) = profile {
         out.extend_from_slice(&profile.capabilities.to_le_bytes());
         for text in [&profile.name, &profile.version] {
@@ -55,12 +59,16 @@ pub fn decode<'b>(bytes: &'b [u8], profiles: &mut Profiles) -> Result<(Session, 
         (2, revision) => Phase::Ready(legacy(revision)?),
         _ => return Err(Unreadable::Field("phase")),
     };
+    let level = match take_byte(&mut rest)? {
+        NO_LEVEL => None,
+        level => Some(*Level::ALL.get(usize::from(level)).ok_or(Unreadable::Field("log level"))?),
+    };
     let profile = match take_byte(&mut rest)? {
         0 => None,
         1 => Some(profiles.intern(take_profile(&mut rest)?)),
         _ => return Err(Unreadable::Field("profile mark")),
     };
-    Ok((Session::resumed(phase, profile), rest))
+    Ok((Session::resumed(phase, profile, level), rest))
 }
 
 fn legacy(revision: u8) -> Result<Revision, Unreadable> {

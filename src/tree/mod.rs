@@ -31,6 +31,7 @@ use crate::conn::{Connections, House, Mcp};
 use crate::meter::{Host, Plan};
 use crate::monitor::{LagWindow, Profiler, Readings};
 use crate::upstream::embedded::{Embedded, Tools};
+use crate::upstream::{Directories, Directory, Loudness};
 
 use listen::Reservation;
 use supervisor::Supervisor;
@@ -203,13 +204,22 @@ impl Tree {
         self.start_embedded()?;
         let tools = Arc::new(Tools::new(config.embedded.clone(), self.stats()));
         let embedded = Embedded::new(tools, self.services.upstreams.handle().clone());
+        let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded)));
+        let loudness = Arc::new(Loudness::new(Arc::clone(&directories)));
         for number in 0..self.berths.len() {
-            self.start_shard(number, embedded.clone(), config.mcp.clone())?;
+            self.start_shard(number, &directories, &loudness, config.mcp.clone())?;
         }
         self.await_children()
     }
 
-    fn start_shard(&self, number: usize, embedded: Embedded, mcp: crate::mcp::Config) -> Result<(), Unstarted> {
+    fn start_shard(
+        &self,
+        number: usize,
+        directories: &Arc<Directories>,
+        loudness: &Arc<Loudness>,
+        mcp: crate::mcp::Config,
+    ) -> Result<(), Unstarted> {
+        let (directories, loudness) = (Arc::clone(directories), Arc::clone(loudness));
         let (berths, house, clients) = (Arc::clone(&self.berths), Arc::clone(&self.house), self.clients.addr());
         let (own_table, backlog) = (self.plan.own_tables, self.plan.backlog());
         let slots = self.plan.connections_per_shard as usize + house.config.lobby_max;
@@ -226,8 +236,8 @@ impl Tree {
             berths[number].meter.open.set(0);
             let listener =
                 listen::clients(clients, backlog).map_err(|error| format!("listen on {clients}: {error}"))?;
-            let service =
-                Mcp::new(Arc::clone(&house), embedded.clone(), &mcp, incarnation.fetch_add(1, Ordering::Relaxed));
+            let life = incarnation.fetch_add(1, Ordering::Relaxed);
+            let service = Mcp::new(Arc::clone(&house), Arc::clone(&directories), Arc::clone(&loudness), &mcp, life);
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
             running();
             actor::run(&berths[number], listener, slots, &mut connections).map_err(|error| format!("epoll: {error}"))

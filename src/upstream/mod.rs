@@ -1,3 +1,10 @@
-//! The MCP servers behind the gateway.
+//! The MCP servers behind the gateway: the one that is built in, and those that it multiplexes its clients onto.
 
+pub mod directory;
 pub mod embedded;
+pub mod handle;
+pub mod loudness;
+
+pub use directory::{Directories, Directory, Server};
+pub use handle::{Client, Errand, Task, Upstream};
+pub use loudness::{Loud, Loudness};

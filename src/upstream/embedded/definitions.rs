@@ -5,6 +5,9 @@ use serde_json::value::RawValue;
 
 use crate::mcp::{Server, Tool};
 
+/// The tools, in the order of the list.
+pub(super) const NAMES: [&str; 5] = ["echo", "add", "sleep", "blob", "stats"];
+
 /// What the embedded tools may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -10,6 +10,7 @@ mod tools;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::actor::{Answer, Ticket};
@@ -39,18 +40,27 @@ impl Embedded {
         self.tools.catalogue()
     }
 
+    /// Whether it has a tool of that name.
+    #[must_use]
+    pub fn has(&self, tool: &str) -> bool {
+        definitions::NAMES.contains(&tool)
+    }
+
     /// Answers a call at once, refusals included, or gives what [`Self::serve`] needs.
     #[inline]
     pub fn call(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Run {
         self.tools.answer(call, out)
     }
 
-    /// Serves what takes time; a client that cancels or leaves ends it. `place` is held until it has ended: a client that
+    /// Serves what takes time; a client that cancels or leaves ends it, through `cancelled`. `place` is held until it has ended: a client that
     /// calls and cancels faster than calls end would heap them up otherwise.
     #[allow(clippy::disallowed_methods)] // An upstream owns its tasks: each ends with its ticket.
-    pub fn serve(&self, sleep: Sleep, mut ticket: Ticket, place: Seat) {
+    pub fn serve(&self, sleep: Sleep, ticket: Ticket, cancelled: Arc<Notify>, place: Seat) {
         self.runtime.spawn(async move {
             let _place = place;
+            if !ticket.serve_as(0) {
+                return ticket.discard();
+            }
             let began = Instant::now();
             for step in 1.. {
                 let progress = sleep.progress(step);
@@ -60,7 +70,7 @@ impl Embedded {
                 };
                 tokio::select! {
                     () = sleep_until(began + pause) => {}
-                    () = ticket.cancelled() => return,
+                    () = cancelled.notified() => return ticket.discard(),
                 }
                 match progress {
                     Some(progress) => ticket.progress(progress),
@@ -95,8 +105,9 @@ mod tests {
         else {
             panic!("a sleep takes its time")
         };
-        let (ticket, cancel) = Ticket::new(inbox, Key::from_bits(1), 1);
-        Embedded::new(tools, runtime.handle().clone()).serve(sleep, ticket, places.take().expect("a place"));
+        let cancelled = Arc::new(Notify::new());
+        let (ticket, cancel) = Ticket::new(inbox, Key::from_bits(1), 1, cancelled.clone());
+        Embedded::new(tools, runtime.handle().clone()).serve(sleep, ticket, cancelled, places.take().expect("a place"));
         drop(cancel);
         assert_eq!(places.taken(), 1, "nothing has run yet that could have ended it");
         runtime.block_on(tokio::task::yield_now());

@@ -48,7 +48,7 @@ impl Tools {
     pub fn answer(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Run {
         let from = out.len();
         answer::open_result(out, call.id);
-        let run = self.run_into(&call.name, call.arguments, call.revision, out);
+        let run = self.run_into(call.target.name(), call.arguments, call.revision, out);
         match &run {
             Run::Done => answer::close_result(out),
             Run::Later(_) => out.truncate(from),

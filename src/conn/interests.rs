@@ -1,0 +1,82 @@
+//! What a client wants to be told, or has going at a server, beyond its calls: each ends by being dropped.
+
+use std::sync::Arc;
+
+use crate::upstream::{Errand, Loud, Upstream};
+
+/// Of one client. Few have any, so it is there only for those.
+#[derive(Default)]
+pub(super) struct Interests {
+    /// The resources it watches.
+    pub(super) watches: Vec<Watch>,
+    /// How talkative it wants the servers to be.
+    pub(super) loud: Option<Loud>,
+    /// The sessions of its own.
+    visits: Vec<Visit>,
+}
+
+/// One resource that a client wants to be told of.
+pub(super) struct Watch {
+    pub(super) uri: Box<str>,
+    upstream: Arc<Upstream>,
+    client: u128,
+}
+
+/// A session of its own at one server.
+struct Visit {
+    upstream: Arc<Upstream>,
+    client: u128,
+}
+
+impl Interests {
+    /// Notes that the client has a session of its own there, so that it ends with the client.
+    pub(super) fn visit(&mut self, upstream: &Arc<Upstream>, client: u128) {
+        if !self.visits.iter().any(|visit| Arc::ptr_eq(&visit.upstream, upstream)) {
+            self.visits.push(Visit { upstream: Arc::clone(upstream), client });
+        }
+    }
+
+    /// Tells the servers with a session of its own that its roots have changed.
+    pub(super) fn roots_changed(&self) {
+        for visit in &self.visits {
+            visit.upstream.post(Errand::RootsChanged { client: visit.client });
+        }
+    }
+
+    /// Whether it watches this resource.
+    pub(super) fn watches(&self, uri: &str) -> bool {
+        self.watches.iter().any(|watch| &*watch.uri == uri)
+    }
+
+    /// It watches this resource no longer.
+    pub(super) fn forget(&mut self, uri: &str) {
+        self.watches.retain(|watch| &*watch.uri != uri);
+    }
+
+    /// Bytes held on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.watches.capacity() * size_of::<Watch>()
+            + self.watches.iter().map(|watch| watch.uri.len()).sum::<usize>()
+            + self.visits.capacity() * size_of::<Visit>()
+    }
+}
+
+impl Watch {
+    /// Counted by whoever asks the server: this only ends it.
+    pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128) -> Self {
+        Self { uri: uri.into(), upstream: Arc::clone(upstream), client }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.upstream.post(Errand::Unwatch { uri: std::mem::take(&mut self.uri), client: self.client });
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.upstream.post(Errand::Leave { client: self.client });
+    }
+}

@@ -1,0 +1,127 @@
+//! What comes for a client from elsewhere: answers, progress, notices, questions, news.
+
+use super::calls::{Asked, Calls, Pending, Work};
+use super::service::Talk;
+use super::turn::{Mcp, Resident};
+use crate::actor::{Answer, Letter, News, Question};
+use crate::mcp::{Fault, Phase, Topics, answer};
+use crate::wire::envelope::Id;
+
+/// Questions that may wait for one client's replies.
+const ASKED_MAX: usize = 16;
+
+impl Mcp {
+    /// A letter from whoever serves a call.
+    pub(super) fn read(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {
+        match letter {
+            Letter::Answer { call, answer } => self.hand_over(talk, call, &answer),
+            Letter::Progress { call, fragment } => talk.say(|caller, out| {
+                let Some(active) = caller.active else { return };
+                if let Some(Work::Call { cancel, progress_token, .. }) = active.calls.find(call) {
+                    cancel.letter_read();
+                    if let Some(token) = progress_token {
+                        answer::progress(out, token, &fragment);
+                    }
+                }
+            }),
+            Letter::Notice { call, message } => talk.say(|caller, out| {
+                let Some(active) = caller.active else { return };
+                if let Some(Work::Call { cancel, .. }) = active.calls.find(call) {
+                    cancel.letter_read();
+                    out.extend_from_slice(&message);
+                }
+            }),
+            Letter::Ask { call, question } => self.ask(talk, call, question),
+        }
+    }
+
+    /// The one answer of a call. Not waited for any more: it was cancelled meanwhile.
+    fn hand_over(&mut self, talk: &mut Talk<'_, Resident>, call: u64, answer: &Answer) {
+        talk.say(|caller, out| {
+            let Some(active) = caller.active else { return };
+            let Some(mut pending) = active.calls.take(call) else { return };
+            active.calls.forget_asked(call);
+            if let Work::Call { watch, .. } = &mut pending.work
+                && let Some(watch) = watch.take()
+                && matches!(answer, Answer::Result(_))
+            {
+                caller.session.interests.get_or_insert_default().watches.push(watch);
+            }
+            let write = |out: &mut Vec<u8>| self.answer(out, &pending, answer);
+            match pending.batch {
+                None => write(out),
+                Some(number) => {
+                    if let Some(answers) = active.calls.settle_batched(number, write) {
+                        out.extend_from_slice(&answers);
+                    }
+                }
+            }
+        });
+    }
+
+    /// A server asks the client; one that has let go of the call, or was asked too much, is gone for it.
+    fn ask(&mut self, talk: &mut Talk<'_, Resident>, call: Option<u64>, question: Question) {
+        let number = self.number();
+        talk.say(|caller, out| {
+            let calls = caller.calls();
+            if call.is_some_and(|call| calls.find(call).is_none()) || calls.asked() >= ASKED_MAX {
+                return;
+            }
+            answer::request(out, number, &question.method, question.params.as_deref());
+            calls.ask(Asked { number, call, question });
+        });
+    }
+
+    /// Whether a client is to be told the news: it has asked for them, or is of the era that is told unasked.
+    pub(super) fn wants(resident: &Resident, calls: Option<&Calls>, news: &News) -> bool {
+        let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
+        if calls.is_some_and(|calls| calls.listening(topic, uri).next().is_some()) {
+            return true;
+        }
+        match (uri, &resident.interests) {
+            (None, _) => matches!(resident.session.phase(), Phase::Ready(_)),
+            (Some(uri), Some(interests)) => interests.watches(uri),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Tells the news, once for each way in which the client has asked for them.
+    pub(super) fn tell(&mut self, talk: &mut Talk<'_, Resident>, news: &News) {
+        let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
+        let resident = &*talk.caller.session;
+        let unasked = match uri {
+            None => matches!(resident.session.phase(), Phase::Ready(_)),
+            Some(uri) => resident.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
+        };
+        if unasked {
+            talk.say(|_, out| answer::changed(out, topic, uri, None));
+        }
+        let calls = talk.caller.active.as_ref().map(|active| &active.calls);
+        let ids: Vec<Box<str>> =
+            calls.into_iter().flat_map(|calls| calls.listening(topic, uri)).map(|id| id.raw().into()).collect();
+        for id in ids {
+            talk.say(|_, out| answer::changed(out, topic, uri, Id::from_raw(&id).ok()));
+        }
+    }
+
+    /// We end: the subscriptions are closed in form.
+    pub(super) fn end_subscriptions(&mut self, talk: &mut Talk<'_, Resident>) {
+        let Some(active) = talk.caller.active.as_mut() else { return };
+        for id in active.calls.take_listens() {
+            talk.say(|_, out| {
+                if let Ok(id) = Id::from_raw(&id) {
+                    answer::listen_closed(out, id);
+                }
+            });
+        }
+    }
+
+    fn answer(&self, out: &mut Vec<u8>, pending: &Pending, answer: &Answer) {
+        let Ok(id) = Id::from_raw(&pending.id) else { return };
+        match answer {
+            Answer::Result(result) => answer::result(out, id, result),
+            Answer::Error(error) => answer::error_around(out, id, error),
+            Answer::Abandoned => self.fault(out, Some(id), Fault::Abandoned),
+        }
+    }
+}

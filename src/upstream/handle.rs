@@ -1,0 +1,129 @@
+//! One upstream as everybody else sees it: its name, its door, and what it says of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::SegQueue;
+use tokio::sync::Notify;
+
+use crate::actor::{Reply, Serves, Ticket};
+use crate::guard::Seat;
+use crate::mcp::{Level, Parcel, Profile};
+
+/// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
+pub struct Upstream {
+    /// Its name in the configuration, the logs and the errors.
+    pub name: Box<str>,
+    /// Whether each client has a session of its own there.
+    pub per_session: bool,
+    /// What it has counted.
+    pub counts: Counts,
+    errands: SegQueue<Errand>,
+    /// True from the first errand after a collection until the next collection.
+    rung: AtomicBool,
+    bell: Notify,
+}
+
+/// Something an upstream is to do. The queue needs no bound of its own: calls hold a place of `guard.in_flight_max`, and
+/// every other errand is the echo of something that is bounded (a call, a question, a subscription).
+pub enum Errand {
+    /// Ask the server, and settle the ticket.
+    Call(Box<Task>),
+    /// Nobody waits any more for what is served under this slot.
+    Cancel { slot: u64 },
+    /// The client's reply to the question under this slot.
+    Reply { slot: u64, reply: Reply },
+    /// A client wants to be told when a resource changes. With a ticket: it waits for the server's word; if another
+    /// client watches it already, that is there.
+    Watch { uri: Box<str>, task: Option<(Ticket, Seat)>, client: u128 },
+    /// It wants that no longer, or has left.
+    Unwatch { uri: Box<str>, client: u128 },
+    /// The least level of log messages that any client wants is now this.
+    Level(Level),
+    /// A client's roots have changed; matters where it has a session of its own.
+    RootsChanged { client: u128 },
+    /// A client has left; matters where it has a session of its own.
+    Leave { client: u128 },
+}
+
+/// A call on its way.
+pub struct Task {
+    /// What is asked.
+    pub parcel: Parcel,
+    /// The right to answer it.
+    pub ticket: Ticket,
+    /// Held until it has ended.
+    pub place: Seat,
+    /// Who asks.
+    pub client: Client,
+}
+
+/// Who asks, as far as a server may care.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    /// Unique among all clients that live; 0 for one that has no session.
+    pub id: u128,
+    /// What it says of itself.
+    pub profile: Option<Arc<Profile>>,
+    /// Whether it can be asked something while it waits: a legacy client can.
+    pub can_be_asked: bool,
+}
+
+/// What an upstream counts, from its start on.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Calls sent.
+    pub calls: AtomicU64,
+    /// Calls answered with an error by the server, or failed here.
+    pub errors: AtomicU64,
+    /// Calls in flight.
+    pub in_flight: AtomicU64,
+    /// Times it was connected anew.
+    pub restarts: AtomicU64,
+    /// Answers to nobody, second answers, messages that are none.
+    pub strays: AtomicU64,
+}
+
+impl Upstream {
+    /// A handle with nothing behind it yet.
+    #[must_use]
+    pub fn new(name: impl Into<Box<str>>, per_session: bool) -> Self {
+        Self {
+            name: name.into(),
+            per_session,
+            counts: Counts::default(),
+            errands: SegQueue::new(),
+            rung: AtomicBool::new(false),
+            bell: Notify::new(),
+        }
+    }
+
+    /// Queues an errand and wakes the task if nobody else has since it last looked.
+    pub fn post(&self, errand: Errand) {
+        self.errands.push(errand);
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits until there may be errands. For the one task behind it; cancel-safe.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// To be called before [`Self::collect`]: errands posted from here on ring again.
+    pub(super) fn quiet(&self) {
+        self.rung.store(false, Ordering::Release);
+    }
+
+    /// The next errand.
+    pub(super) fn collect(&self) -> Option<Errand> {
+        self.errands.pop()
+    }
+}
+
+impl Serves for Upstream {
+    fn cancel(&self, slot: u64) {
+        self.post(Errand::Cancel { slot });
+    }
+}
