@@ -4,7 +4,9 @@ pub mod directory;
 pub mod embedded;
 pub mod handle;
 pub mod loudness;
+pub mod offers;
 
-pub use directory::{Directories, Directory, Server};
+pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
+pub use offers::{Offers, Standing};

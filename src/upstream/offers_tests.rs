@@ -1,0 +1,1 @@
+//! Offers as upstreams come, change and go.
