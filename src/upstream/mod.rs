@@ -3,8 +3,11 @@
 pub mod directory;
 pub mod embedded;
 pub mod handle;
+pub mod link;
 pub mod loudness;
+pub mod minder;
 pub mod offers;
+pub mod trouble;
 
 pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
