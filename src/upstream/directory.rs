@@ -43,7 +43,7 @@ pub struct Listed<'d> {
     pub own: &'d str,
     /// Whether its upstream is there now.
     pub present: bool,
-    /// The first line of its description; empty if it has none.
+    /// The first line of its description, without control characters; empty if it has none.
     pub description: String,
 }
 
@@ -114,5 +114,6 @@ fn description(entry: &[u8]) -> String {
     let entry = std::str::from_utf8(entry).unwrap_or_default();
     let description = json::pick(entry, ["description"]).ok().and_then(|[description]| description);
     let whole = description.and_then(json::string).unwrap_or_default();
-    whole.lines().next().unwrap_or_default().trim().to_owned()
+    // It goes to a terminal, and a server may have written anything.
+    whole.trim().lines().next().unwrap_or_default().trim().chars().filter(|it| !it.is_control()).collect()
 }

@@ -82,12 +82,8 @@ impl Offers {
             let known = before.iter().position(|stand| stand.upstream.name == upstream.name);
             state.stands.push(match known.map(|at| before.swap_remove(at)) {
                 Some(stand) if Arc::ptr_eq(&stand.upstream, upstream) => stand,
-                Some(stand) => {
-                    Stand { upstream: Arc::clone(upstream), present: false, until: Some(until), ..stand }
-                }
-                None => {
-                    Stand { upstream: Arc::clone(upstream), offer: Offer::default(), present: false, until: None }
-                }
+                Some(stand) => Stand { upstream: Arc::clone(upstream), present: false, until: Some(until), ..stand },
+                None => Stand { upstream: Arc::clone(upstream), offer: Offer::default(), present: false, until: None },
             });
         }
         self.publish(&state, &Change::Entries);

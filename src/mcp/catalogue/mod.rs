@@ -120,7 +120,8 @@ impl Catalogue {
         let part = |upstream: &str| self.upstreams.iter().position(|known| **known == *upstream);
         let from = cursor.map_or(Some(0), |cursor| shelf.behind(cursor, part))?;
         let (entries, to) = shelf.page(from, revision, self.page_entries, self.page_bytes);
-        let next = (to < shelf.items().len()).then(|| shelf.cursor(to - 1, &self.upstreams[shelf.items()[to - 1].part]));
+        let next =
+            (to < shelf.items().len()).then(|| shelf.cursor(to - 1, &self.upstreams[shelf.items()[to - 1].part]));
         let closing = match revision.era() {
             Era::Legacy => "}",
             Era::Modern => &self.openings.cache,
@@ -138,11 +139,7 @@ impl Catalogue {
     /// Whose a target is: the place of its part, and the name that its server has for it. `present` tells whether the
     /// server of a part is there now; it matters only for a resource that nobody lists.
     #[must_use]
-    pub fn route<'c>(
-        &'c self,
-        target: &'c Target<'_>,
-        present: impl Fn(usize) -> bool,
-    ) -> Option<(usize, &'c str)> {
+    pub fn route<'c>(&'c self, target: &'c Target<'_>, present: impl Fn(usize) -> bool) -> Option<(usize, &'c str)> {
         let find = |list: List, name| self.shelves[list.index()].find(name).map(|item| (item.part, &*item.own));
         match target {
             Target::Tool(name) => find(List::Tools, name),

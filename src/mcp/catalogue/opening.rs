@@ -34,10 +34,8 @@ impl Openings {
         let initialize = |revision: Revision| {
             let (info, name) = (seen(&info, revision), revision.as_str());
             let capabilities = capabilities(features, revision);
-            format!(
-                r#"{{"protocolVersion":"{name}","capabilities":{capabilities},"serverInfo":{info}{instructions}}}"#
-            )
-            .into()
+            format!(r#"{{"protocolVersion":"{name}","capabilities":{capabilities},"serverInfo":{info}{instructions}}}"#)
+                .into()
         };
         let legacy: [Arc<str>; 4] = std::array::from_fn(|at| initialize(Revision::ALL[at]));
         let newest = Revision::NEWEST;

@@ -28,7 +28,8 @@ impl Routes {
         for item in templates.items() {
             if let Some(template) = UriTemplate::parse(&item.own) {
                 // Without its end the authority may go on in the first expression.
-                routes.settle(place(template.prefix()).filter(|place| place.len() < template.prefix().len()), item.part);
+                routes
+                    .settle(place(template.prefix()).filter(|place| place.len() < template.prefix().len()), item.part);
                 routes.templates.push((template, item.part));
             }
         }

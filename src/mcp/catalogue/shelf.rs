@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
+use super::Part;
 use super::config::Prefix;
 use super::names::{self, Nameless};
 use super::select::Chosen;
 use super::view::{self, Members, What};
-use super::Part;
 use crate::mcp::method::List;
 use crate::mcp::revision::Revision;
 
