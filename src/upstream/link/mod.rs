@@ -7,6 +7,7 @@ mod http;
 mod lines;
 mod outbox;
 mod pipe;
+mod ws;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use child::ChildLink;
 pub use gossip::Gossip;
 use http::HttpLink;
 use pipe::Pipe;
+use ws::WsLink;
 
 /// Where a server is and how to get there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,13 @@ pub enum Target {
     },
     /// Newline-delimited JSON on a TCP connection to `host:port`.
     Tcp(String),
+    /// A WebSocket with one message per text frame.
+    WebSocket {
+        /// `ws://` or `wss://`.
+        url: String,
+        /// Sent with the upgrade.
+        headers: Vec<(String, String)>,
+    },
     /// Streamable HTTP of any revision.
     Http {
         /// The MCP endpoint, `http://` or `https://`.
@@ -64,6 +73,8 @@ pub enum Kind {
     Stdio,
     /// Newline-delimited JSON over TCP.
     Tcp,
+    /// A WebSocket.
+    WebSocket,
     /// Streamable HTTP.
     Http,
 }
@@ -147,6 +158,7 @@ pub struct Link(Inner);
 enum Inner {
     Child(ChildLink),
     Tcp(Pipe<OwnedReadHalf, OwnedWriteHalf>),
+    WebSocket(WsLink),
     Http(HttpLink),
 }
 
@@ -165,6 +177,9 @@ impl Link {
                     let (reader, writer) = address::connect(address).await?.into_split();
                     Inner::Tcp(Pipe::new(reader, writer, limits.message_bytes_max, Gossip::new(name)))
                 }
+                Target::WebSocket { url, headers } => {
+                    Inner::WebSocket(WsLink::open(url, headers, limits, Gossip::new(name)).await?)
+                }
                 // Connects when there is something to send.
                 Target::Http { url, headers } => Inner::Http(HttpLink::new(url, headers, limits, Gossip::new(name))?),
             }))
@@ -179,6 +194,7 @@ impl Link {
         match &self.0 {
             Inner::Child(_) => Kind::Stdio,
             Inner::Tcp(_) => Kind::Tcp,
+            Inner::WebSocket(_) => Kind::WebSocket,
             Inner::Http(_) => Kind::Http,
         }
     }
@@ -188,6 +204,7 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.put(outgoing.text),
             Inner::Tcp(pipe) => pipe.put(outgoing.text),
+            Inner::WebSocket(link) => link.put(outgoing.text),
             Inner::Http(link) => link.put(outgoing),
         }
     }
@@ -198,6 +215,7 @@ impl Link {
         match &self.0 {
             Inner::Child(link) => link.pipe.unsent(),
             Inner::Tcp(pipe) => pipe.unsent(),
+            Inner::WebSocket(link) => link.unsent(),
             Inner::Http(link) => link.unsent(),
         }
     }
@@ -210,6 +228,7 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.flush().await,
             Inner::Tcp(pipe) => pipe.flush().await,
+            Inner::WebSocket(link) => link.flush().await,
             Inner::Http(link) => link.flush().await,
         }
     }
@@ -222,6 +241,7 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.fill().await,
             Inner::Tcp(pipe) => pipe.fill().await,
+            Inner::WebSocket(link) => link.fill().await,
             Inner::Http(link) => link.fill().await,
         }
     }
@@ -232,6 +252,7 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.next(),
             Inner::Tcp(pipe) => pipe.next(),
+            Inner::WebSocket(link) => link.next(),
             Inner::Http(link) => link.next(),
         }
     }
@@ -251,6 +272,7 @@ impl Link {
                 // What was put last may be a word to the server; more than a moment is not worth the wait.
                 let _ = timeout(Duration::from_millis(500), pipe.flush()).await;
             }
+            Inner::WebSocket(link) => link.end().await,
             Inner::Http(link) => link.close().await,
         }
     }

@@ -1,5 +1,6 @@
 //! Reads the head of an HTTP request, checks a WebSocket upgrade (RFC 6455, section 4.2) and writes the answer.
 
+pub mod handshake;
 mod origin;
 mod refusal;
 
