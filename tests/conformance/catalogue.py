@@ -49,7 +49,7 @@ class Host:
         raise NotImplementedError
 
     async def close_stream(self):
-        """Closes the stream that the answer would come on, where there is one; the client comes back for it."""
+        """Closes the stream that the answer would come on, where one can be; the client comes back for it."""
 
     def need(self, method):
         """Refuses the request if the client has not declared what `method` needs."""
@@ -308,10 +308,12 @@ async def elicitation_enums(host, arguments):
     return [text(f"Elicitation completed: {answer_of(replies['user'])}")]
 
 
-@tool("test_missing_capability", "Needs a client that can sample, and says so first.")
+@tool("test_missing_capability", "Needs a client that can sample.")
 async def missing_capability(host, arguments):
     host.need("sampling/createMessage")
-    return [text("The client can sample.")]
+    # A gateway can sample for some of its clients: only the request itself shows that it cannot for this one.
+    replies = await host.ask({"answer": sampling("Say something", 50)})
+    return [text(replies["answer"]["content"].get("text", ""))]
 
 
 @tool("test_streaming_elicitation", "Reports progress, then asks the user.")
