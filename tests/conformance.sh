@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs the official MCP conformance suite on fixture servers directly and through a gateway, over stdio and HTTP, of both
-# eras, and its client scenarios with a gateway in between; fails if something passes directly and not through the gateway,
-# but for tests/conformance/expected.txt. Installs the suite, a Node 24 and both Python SDKs below the target folder,
-# from pinned versions. Needs npm and Python 3.10 or later. LAKH names a built gateway; without it, one is built.
+# Runs the official MCP conformance suite on fixture servers directly and through a gateway, over stdio and HTTP, of
+# both eras, and its client scenarios with a gateway in between; fails if something passes directly and not through the
+# gateway, but for tests/conformance/expected.txt. Installs the suite and a Node 24 in tests/conformance/node_modules and
+# both Python SDKs below the target folder, from pinned versions. Needs npm and Python 3.10 or later. LAKH names a built
+# gateway; without it, one is built.
 # Usage: tests/conformance.sh [part of a leg's name, as the table has it: "server 2026-07-28 legacy"]...
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Visits real MCP servers (server-everything over stdio and HTTP, server-filesystem, server-memory) with clients of the
-# TypeScript SDKs 1.x and 2.x, the Python SDKs 1.x and 2.x, and fastmcp, directly and through a gateway; fails if a client
-# sees something else through it. Installs them below the target folder and tests/servers/node_modules, from pinned
+# TypeScript SDKs 1.x and 2.x, the Python SDKs 1.x and 2.x, and fastmcp, directly and through a gateway; fails if a
+# client sees something else through it. Installs them below the target folder and tests/servers/node_modules, from pinned
 # versions. Needs Node 20 and Python 3.10 or later. LAKH names a built gateway; without it, one is built.
 # Usage: tests/servers.sh [client, as the table has it]...
 set -eu

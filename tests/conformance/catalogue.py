@@ -6,12 +6,11 @@ function once more, from its first line, when the answers are there.
 """
 
 import asyncio
-import base64
 import json
 from collections import OrderedDict
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
-WAV = base64.b64encode(b"RIFF\x26\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\2\0\0\0\0\0").decode()
+WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA=="
 # Between two notifications of one tool, in seconds: the suite asks for some.
 PAUSE = 0.05
 INVALID_PARAMS = -32602
@@ -456,7 +455,8 @@ def read_resource(uri, not_found):
 
 
 def complete(value):
-    return {"completion": {"values": [it for it in ("paris", "park", "party") if it.startswith(value)], "hasMore": False}}
+    found = [it for it in ("paris", "park", "party") if it.startswith(value)]
+    return {"completion": {"values": found, "hasMore": False}}
 
 
 async def call_tool(host, name, arguments):

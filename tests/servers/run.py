@@ -3,8 +3,8 @@
 Each client lists all that a server has, calls each tool, gets each prompt and reads each resource. What must differ is
 made the same first: times, sessions, the folder of the test, the environment of the server.
 
-Usage: run.py PYTHON1 PYTHON2 RESULTS, where PYTHON1 has the Python SDK 1.x, PYTHON2 has 2.x and fastmcp, and RESULTS is a
-folder for logs. LAKH names the gateway. Further arguments pick clients by name.
+Usage: run.py PYTHON1 PYTHON2 RESULTS, where PYTHON1 has the Python SDK 1.x, PYTHON2 has 2.x and fastmcp, and RESULTS is
+a folder for logs. LAKH names the gateway. Further arguments pick clients by name.
 """
 
 import base64
@@ -45,8 +45,8 @@ EVERYTHING = {
         ["get-sum", {"a": 2, "b": 0.5}],
         ["get-sum", {"a": "no number"}],
         ["get-tiny-image", {}],
-        ["gzip-file-as-resource", {"name": f"{TAG}-a.gz", "data": "data:text/plain,hello", "outputType": "resource"}],
-        ["gzip-file-as-resource", {"name": f"{TAG}-b.gz", "data": "data:text/plain,hello", "outputType": "resourceLink"}],
+        ["gzip-file-as-resource", {"name": f"{TAG}-a.gz", "data": "data:,hello", "outputType": "resource"}],
+        ["gzip-file-as-resource", {"name": f"{TAG}-b.gz", "data": "data:,hello", "outputType": "resourceLink"}],
         ["toggle-simulated-logging", {}],
         ["toggle-simulated-logging", {}],
         ["toggle-subscriber-updates", {}],
@@ -209,7 +209,8 @@ def compare(direct, through):
         if name not in through:
             yield f"{name}: not there"
         elif through[name] != value:
-            yield f"{name}: {json.dumps(value, sort_keys=True)[:400]} is now {json.dumps(through[name], sort_keys=True)[:400]}"
+            was, now = (json.dumps(it, sort_keys=True)[:400] for it in (value, through[name]))
+            yield f"{name}: {was} is now {now}"
 
 
 def uncalled(saw):

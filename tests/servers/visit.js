@@ -28,7 +28,7 @@ const told = (request) =>
         (error) => ({ error: { code: error.code, message: error.message } }),
     );
 
-/** Visits one server. `client` has `tools`, `prompts`, `resources`, `templates` (params), `call`, `prompt` and `read`. */
+/** Visits one server. `client` has `tools`, `prompts`, `resources`, `templates`, `call`, `prompt` and `read`. */
 async function visit(server, client, capabilities) {
     const saw = { tools: await listed(client.tools, 'tools'), calls: [], prompts: [], gets: [], reads: [] };
     const known = new Set(saw.tools.map((tool) => tool.name));
