@@ -15,7 +15,7 @@ import urllib.request
 STARTING = 20
 # Longest to end after SIGTERM, in seconds.
 ENDING = 10
-# States of an upstream in which a client need not wait any longer.
+# What /upstreams says of a server that the gateway has met.
 MET = ("up", "ready", "serving")
 
 
@@ -66,8 +66,8 @@ def gateway(upstream, log, *options):
 
 
 def wait_for_upstreams(admin):
-    """Returns when the gateway has met all its servers, or has had the time to."""
-    end = time.monotonic() + STARTING
+    """Returns when the gateway has met all its servers."""
+    end, told = time.monotonic() + STARTING, "nothing"
     while time.monotonic() < end:
         with contextlib.suppress(urllib.error.URLError, ValueError, ConnectionError):
             with urllib.request.urlopen(f"{admin.rstrip('/')}/upstreams", timeout=5) as answer:
@@ -76,3 +76,4 @@ def wait_for_upstreams(admin):
             if known and all(it.get("state") in MET for it in known):
                 return
         time.sleep(0.02)
+    raise RuntimeError(f"the gateway has not met its servers; /upstreams tells {told}")
