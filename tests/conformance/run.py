@@ -237,6 +237,9 @@ def main(arguments):
     expected, used, passed, failed = read_expected(), {}, 0, 0
     print(f"{'side':7}{'set':12}{'upstream':9}{'by':7}{'direct':>7}{'through':>8}{'excused':>8}{'wrong':>6}")
     for leg, direct, dead in wanted:
+        if futures[leg].exception():
+            failed += 1
+            continue
         worthless = {
             name: {check for check, status in it.checks.items() if status == "SUCCESS"}
             for name, it in results[dead].items()
