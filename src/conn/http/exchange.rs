@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 
 use super::session::{HttpSession, Place};
-use super::{Http, Standing};
+use super::{Http, Listening};
 use crate::actor::{Desk, Sibling, Tick};
 use crate::conn::config::Limits;
 use crate::conn::connection::{Connection, Due, Stage};
@@ -150,8 +150,8 @@ impl<S: Service> Bench<S> {
                 let lines = memchr::memchr_iter(b'\n', &self.out[from..]).count();
                 if !exchange.began && lines <= 1 { self.answer(conn, from) } else { self.end_answer(conn, from, desk) }
             }
-            Stage::Http(Http::Listening { keep, chunked, .. }) => {
-                let (keep, chunked) = (*keep, *chunked);
+            Stage::Http(Http::Listening(listening)) => {
+                let (keep, chunked) = (listening.keep, listening.chunked);
                 let lines = self.out.split_off(from);
                 lines_of(&lines).for_each(|line| event::write_message(&mut self.out, chunked, None, line));
                 if waits > 0 { Ok(()) } else { self.end_stream(conn, keep, chunked) }
@@ -200,7 +200,8 @@ impl<S: Service> Bench<S> {
         lines_of(&lines).for_each(|line| self.event(exchange, line, false));
         if active.calls.are_settled() {
             let (keep, chunked) = (exchange.keep && exchange.chunked, exchange.chunked);
-            conn.stage = Stage::Http(Http::Listening { calls: Box::default(), keep, chunked });
+            let calls = super::Calls::default();
+            conn.stage = Stage::Http(Http::Listening(Box::new(Listening { calls, keep, chunked })));
             conn.heard = desk.now;
         }
         Ok(())
@@ -318,9 +319,8 @@ impl<S: Service> Bench<S> {
         match &mut conn.stage {
             Stage::Http(Http::Answering(exchange)) if !exchange.began => self.begin_events(exchange, desk),
             Stage::Http(Http::Answering(exchange)) => event::write_comment(&mut self.out, exchange.chunked),
-            Stage::Http(Http::Listening { chunked, .. } | Http::Streaming(Standing { chunked, .. })) => {
-                event::write_comment(&mut self.out, *chunked);
-            }
+            Stage::Http(Http::Listening(listening)) => event::write_comment(&mut self.out, listening.chunked),
+            Stage::Http(Http::Streaming(standing)) => event::write_comment(&mut self.out, standing.chunked),
             _ => {}
         }
     }
@@ -331,9 +331,8 @@ impl<S: Service> Bench<S> {
             Stage::Http(Http::Reading(_)) if parting == Parting::MessageTimeout => {
                 self.write_refusal(Refusal::Timeout, Manner::default());
             }
-            Stage::Http(Http::Listening { chunked, .. } | Http::Streaming(Standing { chunked, .. })) => {
-                event::write_end(&mut self.out, *chunked);
-            }
+            Stage::Http(Http::Listening(listening)) => event::write_end(&mut self.out, listening.chunked),
+            Stage::Http(Http::Streaming(standing)) => event::write_end(&mut self.out, standing.chunked),
             _ => {}
         }
     }

@@ -48,9 +48,16 @@ pub(in crate::conn) enum Http {
     /// Answers one.
     Answering(Box<Exchange>),
     /// Has nothing open but subscriptions of 2026-07-28, which are here as long as nothing is told.
-    Listening { calls: Box<Calls>, keep: bool, chunked: bool },
+    Listening(Box<Listening>),
     /// Is an event stream of a session.
     Streaming(Standing),
+}
+
+/// The stream of a `subscriptions/listen`, at rest.
+pub(in crate::conn) struct Listening {
+    calls: Calls,
+    keep: bool,
+    chunked: bool,
 }
 
 /// An event stream that stands by; dropping it tells its session.
@@ -87,7 +94,7 @@ impl Http {
         match self {
             Self::Answering(exchange) => exchange.session.as_ref(),
             Self::Streaming(standing) => Some(&standing.session),
-            Self::Reading(_) | Self::Listening { .. } => None,
+            Self::Reading(_) | Self::Listening(_) => None,
         }
     }
 
@@ -96,7 +103,7 @@ impl Http {
         match self {
             Self::Reading(_) => "http",
             Self::Answering(_) => "http_answering",
-            Self::Listening { .. } => "http_listening",
+            Self::Listening(_) => "http_listening",
             Self::Streaming(_) => "http_stream",
         }
     }
@@ -106,7 +113,7 @@ impl Http {
         match self {
             Self::Reading(_) | Self::Streaming(_) => 0,
             Self::Answering(_) => size_of::<Exchange>(),
-            Self::Listening { calls, .. } => size_of::<Calls>() + calls.bytes(),
+            Self::Listening(listening) => size_of::<Listening>() + listening.calls.bytes(),
         }
     }
 
@@ -115,7 +122,7 @@ impl Http {
         match self {
             Self::Reading(_) => limits.http_idle.map(|idle| (heard + idle, Due::Part(Parting::IdleTimeout))),
             Self::Answering(exchange) => exchange.deadline(heard, limits),
-            Self::Listening { .. } | Self::Streaming(_) => limits.keepalive.map(|every| (heard + every, Due::Ping)),
+            Self::Listening(_) | Self::Streaming(_) => limits.keepalive.map(|every| (heard + every, Due::Ping)),
         }
     }
 }
@@ -147,7 +154,7 @@ impl<T: Default> Connection<T> {
                 swap(&mut session);
                 told
             }
-            Stage::Http(Http::Listening { calls, .. }) => S::is_told(&self.session, Some(calls), news),
+            Stage::Http(Http::Listening(listening)) => S::is_told(&self.session, Some(&listening.calls), news),
             _ => S::is_told(&self.session, calls, news),
         }
     }
@@ -172,20 +179,20 @@ impl<T> Connection<T> {
 
     /// Its subscriptions are needed: they are among its calls as long as it is not at rest.
     fn stir(&mut self) {
-        if let Stage::Http(Http::Listening { calls, .. }) = &mut self.stage {
-            let calls = std::mem::take(&mut **calls);
+        if let Stage::Http(Http::Listening(listening)) = &mut self.stage {
+            let calls = std::mem::take(&mut listening.calls);
             self.active().calls = calls;
         }
     }
 
     /// Puts subscriptions where they need no active part.
     pub(in crate::conn) fn settle_down(&mut self) {
-        let Stage::Http(Http::Listening { calls, .. }) = &mut self.stage else { return };
+        let Stage::Http(Http::Listening(listening)) = &mut self.stage else { return };
         if let Some(active) = &mut self.active
             && active.calls.len() > 0
         {
             active.calls.shrink();
-            **calls = std::mem::take(&mut active.calls);
+            listening.calls = std::mem::take(&mut active.calls);
         }
     }
 }
