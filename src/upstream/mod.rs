@@ -3,7 +3,10 @@
 pub mod directory;
 pub mod embedded;
 pub mod handle;
+pub mod link;
 pub mod loudness;
+pub mod minder;
+pub mod trouble;
 
 pub use directory::{Directories, Directory, Server};
 pub use handle::{Client, Errand, Task, Upstream};
