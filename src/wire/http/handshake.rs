@@ -2,7 +2,8 @@
 
 use httparse::{Header, Status};
 
-use super::{HEADERS_MAX, SUBPROTOCOL, accept};
+use super::head::HEADERS_MAX;
+use super::{SUBPROTOCOL, accept};
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
