@@ -7,9 +7,13 @@ pub mod profile;
 mod serve;
 pub mod simulate;
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 
 pub use serve::{Serve, Servers};
+
+use crate::upstream::minder;
 
 /// An MCP gateway that holds 100,000 live clients in one small process
 #[derive(Debug, Parser)]
@@ -37,6 +41,11 @@ pub enum Command {
     Profile(profile::Args),
     /// Hold real clients on real sockets and say where every byte goes
     Simulate(Box<simulate::Args>),
+    #[command(name = minder::COMMAND, hide = true)]
+    Mind {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
     #[command(name = simulate::CLIENTS_COMMAND, hide = true)]
     SimulateClients { posting: String },
     #[command(name = simulate::GATEWAY_COMMAND, hide = true)]
@@ -56,6 +65,7 @@ impl Command {
             Self::Doctor { .. } => "doctor",
             Self::Profile(_) => "profile",
             Self::Simulate(_) => "simulate",
+            Self::Mind { .. } => minder::COMMAND,
             Self::SimulateClients { .. } => simulate::CLIENTS_COMMAND,
             Self::SimulateGateway { .. } => simulate::GATEWAY_COMMAND,
         }

@@ -36,7 +36,7 @@ impl Config {
     pub fn upstreams(&self) -> Result<Vec<One>, Unfit> {
         let (mut ready, mut wrong) = (Vec::new(), Vec::new());
         for (name, config) in &self.upstreams {
-            match config.resolve(name, &|variable| std::env::var(variable).ok()) {
+            match config.resolve(name, self.wire.message_bytes_max, &|variable| std::env::var(variable).ok()) {
                 Ok(one) => ready.push(one),
                 Err(unusable) => wrong.extend(unusable.iter().map(ToString::to_string)),
             }

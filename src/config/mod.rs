@@ -38,6 +38,8 @@ pub struct Config {
     pub conn: conn::Config,
     /// The protocol.
     pub mcp: mcp::Config,
+    /// How what several servers offer becomes one.
+    pub catalogue: mcp::CatalogueConfig,
     /// The embedded MCP server.
     pub embedded: upstream::embedded::Config,
     /// The profiler and its alarms.
@@ -63,6 +65,7 @@ impl Default for Config {
             wire: wire::Config::default(),
             conn: conn::Config::default(),
             mcp: mcp::Config::default(),
+            catalogue: mcp::CatalogueConfig::default(),
             embedded: upstream::embedded::Config::default(),
             monitor: monitor::Config::default(),
             admin: admin::Config::default(),

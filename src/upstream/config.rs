@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use name::{NAME_CHARS_MAX, from_command, from_url, is_name, to_name};
-pub use one::{One, Target, Unusable};
+pub use one::{Knobs, One, Unusable};
 
 /// Where a server is, and how it is treated. Exactly one of `command`, `http`, `tcp` and `ws` is set; the texts up to
 /// `headers` may hold `${VARIABLE}` and `${VARIABLE:-default}`.
@@ -39,12 +39,24 @@ pub struct Config {
     pub connect_ms: u64,
     /// A call fails when no answer and no progress has come for this time, in milliseconds; 0: never.
     pub call_ms: u64,
+    /// A call fails after this time however much progress it reports, in milliseconds; 0: never.
+    pub call_max_ms: u64,
+    /// A server that has not answered the first question for this time is taken for a legacy one, in milliseconds.
+    pub probe_ms: u64,
+    /// How long a client may take to reply to what a server asks during its call, in milliseconds.
+    pub input_ms: u64,
     /// The first pause before it is connected anew, in milliseconds. It doubles from failure to failure.
     pub restart_ms_min: u64,
     /// The longest pause, in milliseconds.
     pub restart_ms_max: u64,
     /// Calls in flight at it; the next ones are refused.
     pub in_flight_max: usize,
+    /// Connections to a server over HTTP; what needs another one waits.
+    pub http_connections_max: usize,
+    /// With `sharing = "per-session"`: sessions at once.
+    pub sessions_max: usize,
+    /// With `sharing = "per-session"`: how long a session may be idle before it is ended, in milliseconds.
+    pub session_idle_ms: u64,
     /// Tools, prompts, resources and templates that are taken from it, of each kind.
     pub entries_max: usize,
     /// What is added to the child's environment.
@@ -94,14 +106,25 @@ impl Default for Config {
             era: Speaks::default(),
             // A TCP handshake with two lost packets, and a child that a cold machine starts.
             connect_ms: 10_000,
-            // Longer than the patience of any client: the SDKs' own is a minute.
+            // Model calls take minutes; what is longer should say that it lives.
             call_ms: 300_000,
+            call_max_ms: 3_600_000,
+            // Most legacy servers answer at once that they have no such method.
+            probe_ms: 3_000,
+            // A person is asked.
+            input_ms: 600_000,
             // A server that was only restarted is missed for a moment.
             restart_ms_min: 200,
             // One that is away for the night is not worth more than this.
             restart_ms_max: 30_000,
-            // As many as ten busy agents with a hundred calls each.
-            in_flight_max: 1_000,
+            // As many as the whole house takes (`guard.in_flight_max`).
+            in_flight_max: 10_000,
+            // More would be a load test of a server that somebody uses.
+            http_connections_max: 256,
+            // A child process each, where it is one.
+            sessions_max: 64,
+            // A lunch.
+            session_idle_ms: 1_800_000,
             // The largest catalogues known have a few thousand; 10,000 tools of 1 KiB are 10 MiB.
             entries_max: 10_000,
             env: Secrets::default(),

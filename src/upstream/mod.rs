@@ -4,9 +4,14 @@ pub mod config;
 pub mod directory;
 pub mod embedded;
 pub mod handle;
+pub mod link;
 pub mod loudness;
 pub mod mcp_json;
+pub mod minder;
+pub mod offers;
+pub mod trouble;
 
-pub use directory::{Directories, Directory, Server};
+pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
+pub use offers::{Offers, Standing};

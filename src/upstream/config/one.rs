@@ -1,12 +1,17 @@
 //! One upstream as its actor takes it: a place to go and plain values, checked.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::reference::{Missing, expand};
 use super::{Config, Sharing, Speaks, is_name};
+use crate::mcp::Era;
+use crate::upstream::embedded::Embedded;
+use crate::upstream::link::{Limits, Target};
 
 /// One upstream, ready to be started. Two that are equal need no restart between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,33 +24,37 @@ pub struct One {
     pub shown: String,
     /// Whether each client has a session of its own there.
     pub per_session: bool,
-    /// In which era it is spoken to.
-    pub era: Speaks,
-    /// How long a connection may take to be there.
-    pub connect: Duration,
-    /// How long a call may be without an answer or progress.
-    pub call: Option<Duration>,
-    /// The first pause before it is connected anew.
-    pub restart_min: Duration,
-    /// The longest.
-    pub restart_max: Duration,
-    /// Calls in flight.
-    pub in_flight_max: usize,
-    /// Entries of each kind.
-    pub entries_max: usize,
+    /// How it is used.
+    pub knobs: Knobs,
 }
 
-/// Where a server is and how to get there.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A child process.
-    Child { command: String, args: Vec<String>, env: Vec<(String, String)>, cwd: Option<PathBuf> },
-    /// A URL and the headers to send.
-    Http { url: String, headers: Vec<(String, String)> },
-    /// `host:port`.
-    Tcp(String),
-    /// A URL and the headers to send.
-    WebSocket { url: String, headers: Vec<(String, String)> },
+/// How one upstream is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knobs {
+    /// Longest wait for an answer or a sign of progress; zero: for ever.
+    pub call: Duration,
+    /// Longest wait for an answer with any number of signs of progress; zero: for ever.
+    pub call_max: Duration,
+    /// Longest wait for an answer to the probe.
+    pub probe: Duration,
+    /// Longest wait for a client's reply to what its call's server asks.
+    pub input: Duration,
+    /// Shortest pause before it is connected anew.
+    pub restart_min: Duration,
+    /// Longest pause.
+    pub restart_max: Duration,
+    /// Requests that may wait for it at once.
+    pub in_flight_max: usize,
+    /// Most entries of each kind that are taken from it.
+    pub entries_max: usize,
+    /// Sessions at once, one for each client.
+    pub sessions_max: usize,
+    /// How long such a session may be idle.
+    pub session_idle: Duration,
+    /// Which era it speaks, if that is not to be found out.
+    pub era: Option<Era>,
+    /// What a link may take.
+    pub limits: Limits,
 }
 
 /// Why an upstream cannot be started, and what to do.
@@ -57,6 +66,9 @@ pub enum Unusable {
         hint = super::to_name(.0)
     )]
     Name(String),
+    /// Its name is taken.
+    #[error("`upstreams.{0}`: the built-in server has that name; call it otherwise")]
+    Taken(String),
     /// It is nowhere.
     #[error("`upstreams.{0}` does not say where the server is: set one of `command`, `http`, `tcp` and `ws`")]
     Nowhere(String),
@@ -77,11 +89,17 @@ pub enum Unusable {
 }
 
 impl Config {
-    /// What its actor takes. `variable` looks a variable of the environment up.
+    /// What its actor takes. `message_bytes_max` is `wire.message_bytes_max`; `variable` looks a variable of the
+    /// environment up.
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn resolve(&self, name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<One, Vec<Unusable>> {
+    pub fn resolve(
+        &self,
+        name: &str,
+        message_bytes_max: usize,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<One, Vec<Unusable>> {
         let mut reader = Reader { name, variable, wrong: Vec::new() };
         let found = self.read(&mut reader);
         match found {
@@ -90,15 +108,34 @@ impl Config {
                 target,
                 shown,
                 per_session: self.sharing == Sharing::PerSession,
-                era: self.era,
-                connect: Duration::from_millis(self.connect_ms),
-                call: (self.call_ms > 0).then(|| Duration::from_millis(self.call_ms)),
-                restart_min: Duration::from_millis(self.restart_ms_min),
-                restart_max: Duration::from_millis(self.restart_ms_max),
-                in_flight_max: self.in_flight_max,
-                entries_max: self.entries_max,
+                knobs: self.knobs(message_bytes_max),
             }),
             _ => Err(reader.wrong),
+        }
+    }
+
+    fn knobs(&self, message_bytes_max: usize) -> Knobs {
+        Knobs {
+            call: Duration::from_millis(self.call_ms),
+            call_max: Duration::from_millis(self.call_max_ms),
+            probe: Duration::from_millis(self.probe_ms),
+            input: Duration::from_millis(self.input_ms),
+            restart_min: Duration::from_millis(self.restart_ms_min),
+            restart_max: Duration::from_millis(self.restart_ms_max),
+            in_flight_max: self.in_flight_max,
+            entries_max: self.entries_max,
+            sessions_max: self.sessions_max,
+            session_idle: Duration::from_millis(self.session_idle_ms),
+            era: match self.era {
+                Speaks::Auto => None,
+                Speaks::Legacy => Some(Era::Legacy),
+                Speaks::Modern => Some(Era::Modern),
+            },
+            limits: Limits {
+                message_bytes_max,
+                connect: Duration::from_millis(self.connect_ms),
+                http_connections_max: self.http_connections_max,
+            },
         }
     }
 
@@ -107,6 +144,9 @@ impl Config {
             reader.wrong.push(Unusable::Name(reader.name.to_owned()));
             // Under a name like this, nothing else can be told in one line.
             return None;
+        }
+        if reader.name == Embedded::UPSTREAM {
+            reader.wrong.push(Unusable::Taken(reader.name.to_owned()));
         }
         self.check_numbers(reader);
         let name = || reader.name.to_owned();
@@ -181,6 +221,9 @@ impl Config {
             ),
             ("restart_ms_max", self.restart_ms_max < self.restart_ms_min, "is below `restart_ms_min`; raise it"),
             ("in_flight_max", self.in_flight_max == 0, "is 0: nothing could be called; raise it"),
+            ("sessions_max", self.sessions_max == 0, "is 0: nobody could have a session; raise it"),
+            ("session_idle_ms", self.session_idle_ms == 0, "is 0: every session would end at once; raise it"),
+            ("http_connections_max", self.http_connections_max == 0, "is 0: nothing could be asked; raise it"),
             ("entries_max", self.entries_max == 0, "is 0: nothing could be offered; raise it"),
         ];
         for (knob, _, why) in zeros.iter().filter(|(_, is_wrong, _)| *is_wrong) {
@@ -278,9 +321,9 @@ fn check_address(address: &str) -> Result<(), &'static str> {
     if is_good && port.parse::<u16>().is_ok_and(|port| port > 0) { Ok(()) } else { Err(wrong) }
 }
 
-impl std::fmt::Debug for Target {
+impl fmt::Debug for Target {
     /// Arguments, variables and headers may be secrets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Child { command, .. } => write!(f, "Child({command} ..)"),
             Self::Http { .. } => f.write_str("Http(..)"),
@@ -301,7 +344,7 @@ mod tests {
         let config: Config = toml::from_str(config).expect("knobs");
         let variable = |name: &str| (name == "TOKEN").then(|| "a b".to_owned());
         let told = |wrong: Vec<Unusable>| wrong.iter().map(|wrong| format!("{wrong}\n")).collect();
-        config.resolve("x", &variable).map_err(told)
+        config.resolve("x", 1 << 20, &variable).map_err(told)
     }
 
     #[test]
@@ -312,7 +355,7 @@ mod tests {
         let env = vec![("KEY".into(), "a b!".into())];
         assert_eq!(one.target, Target::Child { command: "run".into(), args, env, cwd: Some("/tmp".into()) });
         assert_eq!(one.shown, "run 'a b' --token ${TOKEN}", "as it was written");
-        assert_eq!((one.per_session, one.call), (false, Some(Duration::from_secs(300))));
+        assert_eq!((one.per_session, one.knobs.call), (false, Duration::from_secs(300)));
     }
 
     #[test]
@@ -324,10 +367,10 @@ mod tests {
             one.target,
             Target::Http { url: "https://h:1/mcp?key=1".into(), headers: vec![("A".into(), "a b".into())] }
         );
-        assert_eq!((one.shown.as_str(), one.call), ("https://h:1/mcp", None));
+        assert_eq!((one.shown.as_str(), one.knobs.call), ("https://h:1/mcp", Duration::ZERO));
         assert_eq!(resolved("tcp = \"[::1]:9\"").unwrap().target, Target::Tcp("[::1]:9".into()));
         let per_session = resolved("ws = \"ws://h\"\nsharing = \"per-session\"\nera = \"modern\"").unwrap();
-        assert!(per_session.per_session && per_session.era == Speaks::Modern);
+        assert!(per_session.per_session && per_session.knobs.era == Some(Era::Modern));
     }
 
     #[test]
@@ -359,7 +402,9 @@ mod tests {
         }
         let both = resolved("tcp = \"h\"\nin_flight_max = 0").unwrap_err();
         assert_eq!(both.lines().count(), 2, "all at once: {both}");
-        let named = Config::default().resolve("My Server", &|_| None).unwrap_err();
+        let taken = Config { tcp: "h:1".into(), ..Config::default() }.resolve(Embedded::UPSTREAM, 1, &|_| None);
+        assert_eq!(taken, Err(vec![Unusable::Taken(Embedded::UPSTREAM.into())]));
+        let named = Config::default().resolve("My Server", 1, &|_| None).unwrap_err();
         assert!(named[0].to_string().contains("call it my-server"), "{named:?}");
     }
 
@@ -370,7 +415,7 @@ mod tests {
             env: Secrets(BTreeMap::from([("A".into(), "hush".into())])),
             ..Config::default()
         };
-        let target = config.resolve("x", &|_| None).unwrap().target;
+        let target = config.resolve("x", 1, &|_| None).unwrap().target;
         assert_eq!(format!("{target:?}"), "Child(run ..)");
     }
 
