@@ -8,6 +8,7 @@ pub mod link;
 pub mod loudness;
 pub mod mcp_json;
 pub mod minder;
+pub mod mux;
 pub mod offers;
 pub mod trouble;
 
