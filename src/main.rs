@@ -17,6 +17,7 @@ use lakh::cli::{Cli, Command, Serve, doctor, profile, simulate};
 use lakh::config::{Config, Layers};
 use lakh::meter::Host;
 use lakh::tree::Tree;
+use lakh::upstream::minder;
 
 // An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
 #[cfg(not(feature = "dhat-heap"))]
@@ -61,7 +62,11 @@ fn reader_is_gone(error: &(dyn Error + 'static)) -> bool {
 
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Serve(flags) => serve(configure(&flags)?),
+        Command::Serve(flags) => {
+            // Itself, also after an upgrade has put another file in its place.
+            minder::set_program("/proc/self/exe".into());
+            serve(configure(&flags)?)
+        }
         Command::PrintConfig(flags) => {
             io::stdout().write_all(configure(&flags)?.to_toml().as_bytes())?;
             Ok(ExitCode::SUCCESS)
@@ -86,6 +91,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let _ = io::stdout().write_all(told.as_bytes());
             Ok(if outcome.missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Mind { command } => Ok(minder::mind(&command)?.into()),
         Command::SimulateClients { posting } => {
             simulate::serve_clients(&posting)?;
             Ok(ExitCode::SUCCESS)

@@ -6,10 +6,13 @@ pub mod fetch;
 pub mod profile;
 pub mod simulate;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::upstream::minder;
 
 /// An MCP gateway that holds 100,000 live clients in one small process
 #[derive(Debug, Parser)]
@@ -37,6 +40,11 @@ pub enum Command {
     Profile(profile::Args),
     /// Hold real clients on real sockets and say where every byte goes
     Simulate(Box<simulate::Args>),
+    #[command(name = minder::COMMAND, hide = true)]
+    Mind {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
     #[command(name = simulate::CLIENTS_COMMAND, hide = true)]
     SimulateClients { posting: String },
     #[command(name = simulate::GATEWAY_COMMAND, hide = true)]
@@ -56,6 +64,7 @@ impl Command {
             Self::Doctor { .. } => "doctor",
             Self::Profile(_) => "profile",
             Self::Simulate(_) => "simulate",
+            Self::Mind { .. } => minder::COMMAND,
             Self::SimulateClients { .. } => simulate::CLIENTS_COMMAND,
             Self::SimulateGateway { .. } => simulate::GATEWAY_COMMAND,
         }

@@ -2,9 +2,18 @@
 
 pub mod directory;
 pub mod embedded;
+mod gather;
 pub mod handle;
+pub mod life;
+pub mod link;
 pub mod loudness;
+pub mod minder;
+mod mux;
+mod probe;
+pub mod shared;
+pub mod trouble;
 
 pub use directory::{Directories, Directory, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
+pub use shared::{Knobs, Shared, Word};

@@ -1,0 +1,243 @@
+//! One open connection to an MCP server, whatever carries it: messages in and out, many per read and per write.
+
+mod child;
+mod gossip;
+mod lines;
+mod outbox;
+mod pipe;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
+
+use crate::mcp::Revision;
+use crate::upstream::trouble::{Trouble, TroubleKind};
+use child::ChildLink;
+pub use gossip::Gossip;
+use pipe::Pipe;
+
+/// Where a server is and how to get there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A child process that speaks on its stdin and stdout.
+    Child {
+        /// The program, looked for in `PATH` as a shell does.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// What is added to our own environment.
+        env: Vec<(String, String)>,
+        /// Its working directory; ours if none is given.
+        cwd: Option<PathBuf>,
+    },
+    /// Newline-delimited JSON on a TCP connection to `host:port`.
+    Tcp(String),
+}
+
+/// What a link may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest message, in bytes; a longer one is skipped, and fails its request if it can be told which.
+    pub message_bytes_max: usize,
+    /// How long a connection may take to be there.
+    pub connect: Duration,
+}
+
+/// What carries a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A child's stdin and stdout.
+    Stdio,
+    /// Newline-delimited JSON over TCP.
+    Tcp,
+}
+
+/// One message to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// One JSON-RPC message.
+    pub text: &'a [u8],
+    /// What it is for.
+    pub purpose: Purpose<'a>,
+}
+
+/// What a message is for: some transports say it beside the message, too.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose<'a> {
+    /// A request.
+    Request {
+        /// The id in the text.
+        number: u64,
+        /// The method in the text.
+        method: &'a str,
+        /// `params.name` or `params.uri`, where the method has it: `Mcp-Name` of 2026-07-28.
+        name: Option<&'a str>,
+        /// Names behind `Mcp-Param-` and their values, unencoded (spec 2026-07-28
+        /// basic/transports/streamable-http#custom-headers-from-tool-parameters).
+        params: &'a [(String, String)],
+        /// The revision that it is written in.
+        revision: Revision,
+    },
+    /// A notification.
+    Notification {
+        /// The method in the text.
+        method: &'a str,
+        /// The revision that it is written in.
+        revision: Revision,
+    },
+    /// An answer to a request of the server.
+    Response,
+    /// Nobody waits for `number` any more. Where the transport has no other way to say that, `text`, a
+    /// `notifications/cancelled`, is sent.
+    Cancel {
+        /// The id of the request.
+        number: u64,
+        /// The revision that it was written in.
+        revision: Revision,
+    },
+}
+
+/// Something that has come.
+#[derive(Debug)]
+pub struct Arrived<'a> {
+    /// The request on whose own response it came, or that failed. An error response that comes so is the answer to that
+    /// request whatever its id says: it may have been refused before its id was read.
+    pub on: Option<u64>,
+    /// What it is.
+    pub what: What<'a>,
+}
+
+/// What has come.
+#[derive(Debug)]
+pub enum What<'a> {
+    /// A message that looks like JSON; nobody has checked more.
+    Message(&'a [u8]),
+    /// The request gets no (further) answer. Without a request: something that concerns all of them, such as a session
+    /// that is lost.
+    Failed(Trouble),
+}
+
+/// An open connection.
+///
+/// Its user puts, fills and takes in turn, all in one task:
+/// ```text
+/// loop { select! { fill => while let Some(arrived) = next() { .. }, more to do => put .. } }
+/// ```
+/// [`fill`](Self::fill) sends what waits while it waits itself, so that two peers with full buffers never wait for each
+/// other. All that waits is cancel-safe. A `fill` that fails is the end of the link.
+pub struct Link(Inner);
+
+#[allow(clippy::large_enum_variant)] // There is one per upstream.
+enum Inner {
+    Child(ChildLink),
+    Tcp(Pipe<OwnedReadHalf, OwnedWriteHalf>),
+}
+
+impl Link {
+    /// Opens the connection to the upstream `name`, which is what the log calls it.
+    ///
+    /// # Errors
+    /// When it is not there within `limits.connect`.
+    pub async fn open(target: &Target, name: &str, limits: &Limits) -> Result<Self, Trouble> {
+        let opening = async {
+            Ok(Self(match target {
+                Target::Child { command, args, env, cwd } => {
+                    Inner::Child(ChildLink::start(command, args, env, cwd.as_deref(), name, limits)?)
+                }
+                Target::Tcp(address) => {
+                    let (reader, writer) = connect(address).await?.into_split();
+                    Inner::Tcp(Pipe::new(reader, writer, limits.message_bytes_max, Gossip::new(name)))
+                }
+            }))
+        };
+        let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {:?}", limits.connect));
+        timeout(limits.connect, opening).await.unwrap_or_else(|_| Err(late().unsent()))
+    }
+
+    /// What carries it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match &self.0 {
+            Inner::Child(_) => Kind::Stdio,
+            Inner::Tcp(_) => Kind::Tcp,
+        }
+    }
+
+    /// Takes a message for sending, with the next [`fill`](Self::fill) or [`flush`](Self::flush); never waits.
+    pub fn put(&mut self, outgoing: Outgoing<'_>) {
+        match &mut self.0 {
+            Inner::Child(link) => link.pipe.put(outgoing.text),
+            Inner::Tcp(pipe) => pipe.put(outgoing.text),
+        }
+    }
+
+    /// Bytes that were put and not taken by the peer yet: above a high mark, put no more.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        match &self.0 {
+            Inner::Child(link) => link.pipe.unsent(),
+            Inner::Tcp(pipe) => pipe.unsent(),
+        }
+    }
+
+    /// Sends all that was put; waits while the peer takes nothing.
+    ///
+    /// # Errors
+    /// When the peer is gone; [`fill`](Self::fill) still gives what it has said before.
+    pub async fn flush(&mut self) -> Result<(), Trouble> {
+        match &mut self.0 {
+            Inner::Child(link) => link.pipe.flush().await,
+            Inner::Tcp(pipe) => pipe.flush().await,
+        }
+    }
+
+    /// Sends what was put, and waits until something has come, or until all is sent that was stuck.
+    ///
+    /// # Errors
+    /// When the link is at its end: nothing more will come, and what waits for an answer has failed by this.
+    pub async fn fill(&mut self) -> Result<(), Trouble> {
+        match &mut self.0 {
+            Inner::Child(link) => link.fill().await,
+            Inner::Tcp(pipe) => pipe.fill().await,
+        }
+    }
+
+    /// The next thing that has come whole; none: [`fill`](Self::fill) again.
+    #[allow(clippy::should_implement_trait)] // What it gives is borrowed from the link.
+    pub fn next(&mut self) -> Option<Arrived<'_>> {
+        match &mut self.0 {
+            Inner::Child(link) => link.pipe.next(),
+            Inner::Tcp(pipe) => pipe.next(),
+        }
+    }
+
+    /// Says which revision `initialize` has agreed on; to be called before `notifications/initialized` is put.
+    pub fn agreed(&mut self, revision: Revision) {
+        let _ = revision;
+    }
+
+    /// Ends it in form, within about two seconds.
+    pub async fn close(self) {
+        match self.0 {
+            Inner::Child(link) => link.end().await,
+            Inner::Tcp(mut pipe) => {
+                // What was put last may be a word to the server; more than a moment is not worth the wait.
+                let _ = timeout(Duration::from_millis(500), pipe.flush()).await;
+            }
+        }
+    }
+}
+
+/// A TCP connection that sends small messages at once.
+async fn connect(address: &str) -> Result<TcpStream, Trouble> {
+    let refused = |error: std::io::Error| Trouble::new(TroubleKind::Refused, format!("{address}: {error}")).unsent();
+    let socket = TcpStream::connect(address).await.map_err(refused)?;
+    socket.set_nodelay(true).map_err(refused)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests;
