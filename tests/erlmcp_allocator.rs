@@ -12,11 +12,12 @@ use std::time::Duration;
 use lakh::actor::{CancelHandle, Ticket};
 use lakh::conn::Connections;
 use lakh::guard::Seats;
-use lakh::mcp::{Call, Revision};
+use lakh::mcp::{Call, Method, Revision, Target};
 use lakh::pool::Key;
 use lakh::upstream::embedded::Run;
 use lakh::wire::envelope::Id;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::sync::Notify;
 
 use peer::{Shard, embedded, eventually, house, mcp};
 
@@ -86,25 +87,39 @@ fn costs_of_a_call() -> (i64, i64) {
     let shard = shard(1);
     let embedded = embedded();
     let (mut tickets, mut handles) = (Vec::with_capacity(CALLS), Vec::with_capacity(2 * CALLS));
+    let mut bells = Vec::with_capacity(CALLS);
     let id = Id::from_raw("1").expect("an id");
-    let (name, arguments) = ("sleep".into(), Some(r#"{"ms":600000}"#));
-    let call = Call { id, name, arguments, progress_token: None, revision: Revision::V2025_11_25 };
+    let call = Call {
+        id,
+        method: Method::CallTool,
+        target: Target::Tool("sleep".into()),
+        params: "{}",
+        arguments: Some(r#"{"ms":600000}"#),
+        meta: None,
+        progress_token: None,
+        request_state: None,
+        level: None,
+        revision: Revision::V2025_11_25,
+    };
     let (mut costs, places) = ((0, 0), Seats::new(2 * CALLS));
     // The first round is for what the runtime makes once.
     for _round in 0..2 {
         let before = held();
-        for number in 0..CALLS {
-            let (ticket, handle) = Ticket::new(Arc::clone(&shard.berth.inbox), Key::from_bits(1), number as u64);
+        bells.extend((0..CALLS).map(|_| Arc::new(Notify::new())));
+        let with_bells = held();
+        for (number, bell) in bells.iter().enumerate() {
+            let (inbox, server) = (Arc::clone(&shard.berth.inbox), Arc::clone(bell));
+            let (ticket, handle) = Ticket::new(inbox, Key::from_bits(1), number as u64, server);
             tickets.push(ticket);
             handles.push(handle);
         }
         let with_tickets = held();
-        for ticket in tickets.drain(..) {
+        for (ticket, bell) in tickets.drain(..).zip(bells.drain(..)) {
             let Run::Later(sleep) = embedded.call(&call, &mut Vec::new()) else { panic!("sleep takes its time") };
-            embedded.serve(sleep, ticket, places.take().expect("a place"));
+            embedded.serve(sleep, ticket, bell, places.take().expect("a place"));
         }
         sleep(Duration::from_millis(100));
-        costs = (with_tickets - before, held() - with_tickets);
+        costs = (with_tickets - with_bells, held() - with_tickets + with_bells - before);
     }
     (costs.0 / CALLS as i64, costs.1 / CALLS as i64)
 }

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/fuzz"
 seconds=${1:-20}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- envelope ws http line
+[ $# -gt 0 ] || set -- envelope ws http request line
 
 # A target is named, so that build scripts and macros are built without the counters of coverage.
 triple=$(rustc -vV | sed -n 's/^host: //p')

@@ -33,7 +33,7 @@ impl<S: Service> Bench<S> {
         self.service.last_words(&mut talk);
         match conn.stage {
             Stage::WebSocket(_) => ws::write_close(&mut self.out, close_code, parting.name()),
-            Stage::Opening if speaks_http(conn) => http::write_refusal(&mut self.out, http::Refusal::Timeout, None),
+            Stage::Opening if speaks_http(conn) => http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default()),
             Stage::Opening | Stage::Line(_) => {
                 if let Some(fault) = fault {
                     self.house.ledger.faults.add(fault);

@@ -48,7 +48,7 @@ impl<S: Service> Bench<S> {
     fn refuse(&mut self, refusal: http::Refusal) -> Parting {
         self.house.ledger.http_refusals.add(refusal);
         let seconds = self.house.retry_after_ms.div_ceil(1000);
-        http::write_refusal(&mut self.out, refusal, u32::try_from(seconds).ok());
+        http::write_refusal(&mut self.out, refusal, u32::try_from(seconds).ok(), http::Manner::default());
         if refusal == http::Refusal::Full { Parting::Refused } else { Parting::HttpRefused }
     }
 }

@@ -42,7 +42,7 @@ fn sessions() -> impl Strategy<Value = Session> {
         let revision = Revision::ALL[revision];
         let profile = Profile { name: name.into(), version: "1".into(), capabilities: 3 };
         let phase = if ready { Phase::Ready(revision) } else { Phase::Agreed(revision) };
-        Session::resumed(phase, Some(profile.into()))
+        Session::resumed(phase, Some(profile.into()), None)
     })
 }
 
@@ -72,7 +72,7 @@ fn encoded(snapshot: &Snapshot) -> Vec<u8> {
     bytes
 }
 
-fn connection() -> Connection<Session> {
+fn connection() -> Connection<Resident> {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let socket = mio::net::TcpStream::connect(port.local_addr().unwrap()).unwrap();
     Connection::new(Admitted { socket, seat: Seats::new(1).take().unwrap(), welcome: true }, 100)
@@ -114,7 +114,7 @@ fn a_connection_goes_on_where_it_was() {
     let (decoder, assembly) = decoder("\"é€", 4);
     let mut from = connection();
     from.stage = Stage::WebSocket(decoder);
-    from.session = Session::resumed(Phase::Ready(Revision::ALL[2]), None);
+    from.session = Resident { session: Session::resumed(Phase::Ready(Revision::ALL[2]), None, None), interests: None };
     (from.heard, from.messages_in, from.pinged) = (150, 7, 1);
     *from.active() = Active {
         inbound: b"half a frame".to_vec(),
@@ -131,7 +131,7 @@ fn a_connection_goes_on_where_it_was() {
     let mut to = connection();
     Snapshot::decode(&bytes, &mut Profiles::new(1)).unwrap().restore(&mut to, 1_000);
     assert_eq!((to.admitted, to.heard, to.messages_in, to.pinged), (900, 950, 7, 1));
-    assert_eq!(to.session, from.session);
+    assert_eq!(to.session.session, from.session.session);
     let Stage::WebSocket(mut decoder) = to.stage else { panic!("{:?}", to.stage) };
     let active = to.active.as_ref().unwrap();
     assert_eq!((&active.inbound[..], &active.outbox[..]), (&b"half a frame"[..], &b" not taken"[..]));

@@ -185,7 +185,7 @@ impl Mcp {
         if interests.watches(&uri) {
             return mcp::answer::empty_result(out, id);
         }
-        if interests.watches.len() >= mcp::session::SUBSCRIPTIONS_MAX {
+        if interests.watches.len() >= mcp::SUBSCRIPTIONS_MAX {
             return self.fault(out, Some(id), Fault::TooManyInFlight);
         }
         let directory = Arc::clone(self.directory.load());

@@ -1,8 +1,8 @@
 //! A request on its way to a server: what each server gets anew is apart, the rest are the bytes that came.
 
 use crate::mcp::method::{Level, Method};
+use crate::mcp::request::Call;
 use crate::mcp::revision::Revision;
-use crate::mcp::session::Call;
 use crate::wire::json;
 
 /// What a server needs of a client's request, but for ids and tokens, which are the server's side's.
@@ -88,4 +88,47 @@ fn push(members: &mut String, key: &str, value: &str) {
     members.push_str(&quoted(key));
     members.push(':');
     members.push_str(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::method::Target;
+    use crate::wire::envelope::Id;
+
+    fn parcel(method: Method, target: Target<'_>, params: &str, name: &str) -> Parcel {
+        let [meta] = json::pick(params, ["_meta"]).unwrap();
+        let id = Id::from_raw("1").unwrap();
+        let call = Call {
+            id,
+            method,
+            target,
+            params,
+            arguments: None,
+            meta,
+            progress_token: None,
+            request_state: None,
+            level: None,
+            revision: Revision::NEWEST,
+        };
+        Parcel::new(&call, name)
+    }
+
+    #[test]
+    fn what_a_server_need_not_get_anew_stays_the_bytes_that_came() {
+        let params = r#"{"name":"echo","arguments":{"z": 1.0e0 ,"a":"\u0041"},"more":[ ],"_meta":{"progressToken":7,"traceparent":"00-a" }}"#;
+        let parcel = parcel(Method::CallTool, Target::Tool("echo".into()), params, "echo");
+        assert_eq!(&*parcel.params, r#""name":"echo","arguments":{"z": 1.0e0 ,"a":"\u0041"},"more":[ ]"#);
+        assert_eq!(&*parcel.meta, r#""traceparent":"00-a""#);
+    }
+
+    #[test]
+    fn a_server_gets_its_own_name_for_what_is_asked() {
+        let tool = parcel(Method::CallTool, Target::Tool("w_echo".into()), r#"{"name":"w_echo"}"#, "e\"cho");
+        assert_eq!((&*tool.params, &*tool.name), (r#""name":"e\"cho""#, "e\"cho"));
+        let params = r#"{"argument":{"name":"a","value":""},"ref":{"type":"ref/prompt","name":"w_p","title":"T"}}"#;
+        let completion = parcel(Method::Complete, Target::Prompt("w_p".into()), params, "p");
+        let expected = r#""argument":{"name":"a","value":""},"ref":{"type":"ref/prompt","name":"p","title":"T"}"#;
+        assert_eq!(&*completion.params, expected);
+    }
 }

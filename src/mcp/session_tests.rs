@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mcp::catalogue::{Server, Tool};
+use crate::mcp::method::{Method, Target};
 use crate::wire::envelope::{Incoming, parse_str};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -203,9 +204,14 @@ fn a_call_is_handed_on_with_its_raw_parts() {
     let verdict = desk.session.handle_message(&envelope, &desk.catalogue, &mut desk.profiles, &mut out);
     let expected = Call {
         id: Id::from_raw("\"7\"").unwrap(),
-        name: "echo".into(),
+        method: Method::CallTool,
+        target: Target::Tool("echo".into()),
+        params: r#"{"arguments":{"text": "\u0041"},"name":"ec\u0068o","_meta":{"progressToken":"7"}}"#,
         arguments: Some(r#"{"text": "\u0041"}"#),
+        meta: Some(r#"{"progressToken":"7"}"#),
         progress_token: Some("\"7\""),
+        request_state: None,
+        level: None,
         revision: Revision::V2025_03_26,
     };
     assert_eq!(verdict, Verdict::Call(expected));
@@ -243,13 +249,15 @@ fn what_is_not_offered_is_no_method_and_long_names_are_cut() {
 }
 
 #[test]
-fn notifications_and_unasked_responses_have_no_answer() {
+fn notifications_and_replies_have_no_answer() {
     let mut desk = Desk::agreed(Revision::V2025_11_25);
     let ignored = |what: Ignored| (format!("Ignored({what:?})"), Value::Null);
     assert_eq!(desk.notify("notifications/what", json!({})), ignored(Ignored::UnknownNotification));
     assert_eq!(desk.notify("tools/call", json!({"name":"echo"})), ignored(Ignored::UnknownNotification));
-    let response = json!({"jsonrpc":"2.0","id":1,"result":{}});
-    assert_eq!(desk.send(&response), ignored(Ignored::UnaskedResponse));
+    let reply = desk.send(&json!({"jsonrpc":"2.0","id":1,"result":{}}));
+    assert_eq!(reply, (format!("Reply({:?}, Ok(\"{{}}\"))", Id::from_raw("1").unwrap()), Value::Null));
+    let nameless = json!({"jsonrpc":"2.0","error":{"code":1,"message":"x"}});
+    assert_eq!(desk.send(&nameless), ignored(Ignored::NamelessError));
 }
 
 /// Spec 2025-11-25 basic/utilities/cancellation#error-handling: a malformed cancellation is ignored.
@@ -351,14 +359,15 @@ fn a_version_that_is_not_served_per_request_is_answered_with_those_that_are() {
 
 /// Spec 2026-07-28 basic/patterns/subscriptions#acknowledgment.
 #[test]
-fn a_subscription_is_acknowledged_with_what_is_honoured_which_is_nothing() {
+fn a_subscription_is_acknowledged_with_what_is_honoured() {
     let mut desk = Desk::new();
     refused(desk.request("subscriptions/listen", modern()), Fault::InvalidParams);
     let mut params = modern();
-    params["notifications"] = json!({"toolsListChanged":true});
+    params["notifications"] =
+        json!({"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a:b"]});
     let (verdict, answer) = desk.request("subscriptions/listen", params);
     assert!(verdict.starts_with("Listen("));
     assert_eq!(answer["method"], "notifications/subscriptions/acknowledged");
-    assert_eq!(answer["params"]["notifications"], json!({}));
+    assert_eq!(answer["params"]["notifications"], json!({"toolsListChanged":true}));
     assert_eq!(answer["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "r-1");
 }

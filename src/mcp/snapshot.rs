@@ -119,9 +119,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_session_returns_as_it_was(phase in phases(), profile in proptest::option::of(profiles()), behind in any::<Vec<u8>>()) {
+        fn a_session_returns_as_it_was(
+            phase in phases(),
+            profile in proptest::option::of(profiles()),
+            level in proptest::option::of(proptest::sample::select(&Level::ALL[..])),
+            behind in any::<Vec<u8>>(),
+        ) {
             let mut table = Profiles::new(16);
-            let session = Session::resumed(phase, profile.map(|profile| table.intern(profile)));
+            let session = Session::resumed(phase, profile.map(|profile| table.intern(profile)), level);
             let mut bytes = Vec::new();
             encode(&session, &mut bytes);
             let length = bytes.len();
@@ -135,8 +140,8 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(head in (0..4_u8, 0..6_u8, 0..3_u8), rest in "[\0-\x08a]{0,24}") {
-            let bytes = [&[FORMAT, head.0, head.1, head.2], rest.as_bytes()].concat();
+        fn any_bytes_are_read_or_refused(head in (0..4_u8, 0..6_u8, 0..10_u8, 0..3_u8), rest in "[\0-\x08a]{0,24}") {
+            let bytes = [&[FORMAT, head.0, head.1, head.2, head.3], rest.as_bytes()].concat();
             let mut table = Profiles::new(4);
             if let Ok((session, rest)) = decode(&bytes, &mut table) {
                 let mut again = Vec::new();
@@ -150,13 +155,14 @@ mod tests {
     fn what_no_session_can_be_is_refused_by_name() {
         let mut table = Profiles::new(4);
         let mut read = |bytes: &[u8]| decode(bytes, &mut table).unwrap_err();
-        assert_eq!(read(&[2, 0, 0, 0]), Unreadable::Format(2));
-        assert_eq!(read(&[1, 3, 0, 0]), Unreadable::Field("phase"));
-        assert_eq!(read(&[1, 0, 1, 0]), Unreadable::Field("phase"));
-        assert_eq!(read(&[1, 2, 4, 0]), Unreadable::Field("revision"));
-        assert_eq!(read(&[1, 0, 0, 2]), Unreadable::Field("profile mark"));
-        assert_eq!(read(&[1, 0, 0, 1, 0, 0, 1, 0xff, 0]), Unreadable::Field("client name"));
-        let long = [&[1, 0, 0, 1, 0, 0, 0, 33][..], &[b'v'; 33]].concat();
+        assert_eq!(read(&[1, 0, 0, 255, 0]), Unreadable::Format(1));
+        assert_eq!(read(&[2, 3, 0, 255, 0]), Unreadable::Field("phase"));
+        assert_eq!(read(&[2, 0, 1, 255, 0]), Unreadable::Field("phase"));
+        assert_eq!(read(&[2, 2, 4, 255, 0]), Unreadable::Field("revision"));
+        assert_eq!(read(&[2, 0, 0, 8, 0]), Unreadable::Field("log level"));
+        assert_eq!(read(&[2, 0, 0, 255, 2]), Unreadable::Field("profile mark"));
+        assert_eq!(read(&[2, 0, 0, 255, 1, 0, 0, 1, 0xff, 0]), Unreadable::Field("client name"));
+        let long = [&[2, 0, 0, 255, 1, 0, 0, 0, 33][..], &[b'v'; 33]].concat();
         assert_eq!(read(&long), Unreadable::Field("client version"));
     }
 }

@@ -51,6 +51,12 @@ impl Deref for Gateway {
     }
 }
 
+/// The program of tests/upstream/server.rs, which cargo builds beside the tests.
+pub fn scripted() -> String {
+    let beside = std::path::Path::new(env!("CARGO_BIN_EXE_lakh")).with_file_name("examples");
+    beside.join("scripted").display().to_string()
+}
+
 /// The program `lakh serve` in a process of its own; it ends with its owner.
 pub struct Process {
     child: Child,
@@ -64,6 +70,18 @@ impl Process {
     /// One shard and 100 seats, and these knobs by the names of their variables.
     pub fn start(knobs: &[(&str, &str)]) -> Self {
         Self::start_as(Command::new(env!("CARGO_BIN_EXE_lakh")), knobs)
+    }
+
+    /// In front of a server of tests/upstream/server.rs, with these knobs.
+    pub fn in_front_of_scripted(knobs: &[(&str, &str)]) -> Self {
+        Self::in_front_of(&["--stdio", &format!("scripted={}", scripted())], knobs)
+    }
+
+    /// In front of the servers that these flags name.
+    pub fn in_front_of(flags: &[&str], knobs: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lakh"));
+        command.arg("serve").args(flags);
+        Self::start_as(command, knobs)
     }
 
     /// The same by a command that becomes `lakh`.

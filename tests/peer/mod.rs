@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-pub use gateway::{Gateway, Process};
+pub use gateway::{Gateway, Process, scripted};
 pub use shard::{Shard, embedded, house, mcp};
 
 /// Longer than anything here takes, also on a busy machine.
@@ -49,6 +49,13 @@ impl Peer {
         peer
     }
 
+    /// A raw TCP client that can be asked things.
+    pub fn capable(to: SocketAddr, capabilities: &Value) -> Self {
+        let mut peer = Self::connect(to);
+        peer.initialize_with("2025-11-25", capabilities);
+        peer
+    }
+
     /// A raw TCP client after its handshake.
     pub fn line(to: SocketAddr) -> Self {
         Self::line_in(to, "2025-11-25")
@@ -83,8 +90,12 @@ impl Peer {
     }
 
     fn initialize(&mut self, revision: &str) {
-        let params =
-            json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "peer", "version": "1"}});
+        self.initialize_with(revision, &json!({}));
+    }
+
+    fn initialize_with(&mut self, revision: &str, capabilities: &Value) {
+        let info = json!({"name": "peer", "version": "1"});
+        let params = json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": info});
         let answer = self.ask(&request(0, "initialize", &params));
         assert_eq!(answer["result"]["protocolVersion"], revision, "{answer}");
         self.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
@@ -244,6 +255,11 @@ pub fn request(id: u64, method: &str, params: &Value) -> Value {
 /// A call of one of the embedded server's tools.
 pub fn call(id: u64, tool: &str, arguments: &Value) -> Value {
     request(id, "tools/call", &json!({"name": tool, "arguments": arguments}))
+}
+
+/// The text that a tool has answered.
+pub fn text_of(answer: &Value) -> &str {
+    answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer} is no text"))
 }
 
 /// The head of a WebSocket upgrade.

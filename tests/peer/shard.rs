@@ -9,6 +9,7 @@ use lakh::actor::{self, Berth, Mail, Order, Resident, Tenants};
 use lakh::conn::{House, Ledger, Mcp};
 use lakh::guard::Seats;
 use lakh::upstream::embedded::{Embedded, Tools};
+use lakh::upstream::{Directories, Directory, Loudness};
 use tokio::runtime::{Builder, Runtime};
 
 use super::PATIENCE;
@@ -30,7 +31,9 @@ pub fn embedded() -> Embedded {
 
 /// MCP with the embedded server behind it.
 pub fn mcp(house: &Arc<House>) -> Mcp {
-    Mcp::new(Arc::clone(house), embedded(), &lakh::mcp::Config::default(), 0)
+    let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded())));
+    let loudness = Arc::new(Loudness::new(Arc::clone(&directories)));
+    Mcp::new(Arc::clone(house), directories, loudness, &lakh::mcp::Config::default(), 0)
 }
 
 /// A running shard; it ends with its owner, and its panic is its owner's.

@@ -222,6 +222,7 @@ impl<'o> Sheet<'o> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::{Method, Target};
     use crate::wire::envelope::Id;
     use serde_json::{Value, json};
 
@@ -339,9 +340,14 @@ mod tests {
     fn a_call_is_answered_whole_and_an_unknown_tool_named() {
         let call = |name: &'static str, arguments: Option<&'static str>| Call {
             id: Id::from_raw("\"c\"").unwrap(),
-            name: name.into(),
+            method: Method::CallTool,
+            target: Target::Tool(name.into()),
+            params: "{}",
             arguments,
+            meta: None,
             progress_token: None,
+            request_state: None,
+            level: None,
             revision: Revision::V2025_06_18,
         };
         let mut out = b"before\n".to_vec();

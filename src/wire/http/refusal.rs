@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+use super::Manner;
+use super::answer::write_head;
+
 listed! {
     /// One way for an HTTP request to be refused.
     pub enum Refusal {
@@ -31,7 +34,33 @@ listed! {
         WebSocketVersion = "websocket_version",
         /// `Sec-WebSocket-Key` is not 16 bytes in base64.
         Key = "websocket_key",
-        /// The request's head did not come in time.
+        /// Two lengths of the body, or a length and chunks.
+        LengthAmbiguous = "length_ambiguous",
+        /// `Content-Length` is no number.
+        LengthInvalid = "length_invalid",
+        /// A transfer coding other than `chunked`.
+        TransferCoding = "transfer_coding",
+        /// A chunk that is none.
+        ChunkInvalid = "chunk_invalid",
+        /// The body is longer than a message may be.
+        BodyTooLong = "body_too_long",
+        /// `Expect` asks for something else than `100-continue`.
+        Expectation = "expectation",
+        /// `Accept` does not list what may be answered.
+        NotAcceptable = "not_acceptable",
+        /// The body is not said to be JSON.
+        ContentType = "content_type",
+        /// `MCP-Protocol-Version` names no revision that is served, or not that of the session.
+        ProtocolVersion = "protocol_version",
+        /// A request that belongs to a session does not name it.
+        SessionMissing = "session_missing",
+        /// The session is not there, or not any more.
+        SessionUnknown = "session_unknown",
+        /// There are as many sessions as there may be.
+        SessionsFull = "sessions_full",
+        /// More messages wait for a stream than may.
+        StreamBusy = "stream_busy",
+        /// The request did not come in time.
         Timeout = "timeout",
         /// The house is full.
         Full = "full",
@@ -42,14 +71,28 @@ impl Refusal {
     /// The status code.
     pub fn status(self) -> u16 {
         match self {
-            Self::HeadInvalid | Self::HostMissing | Self::Body | Self::Key => 400,
+            Self::HeadInvalid
+            | Self::HostMissing
+            | Self::Body
+            | Self::Key
+            | Self::LengthAmbiguous
+            | Self::LengthInvalid
+            | Self::TransferCoding
+            | Self::ChunkInvalid
+            | Self::ProtocolVersion
+            | Self::SessionMissing => 400,
             Self::HostForbidden | Self::OriginForbidden => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::SessionUnknown => 404,
             Self::Method => 405,
+            Self::NotAcceptable => 406,
             Self::Timeout => 408,
+            Self::BodyTooLong => 413,
+            Self::ContentType => 415,
+            Self::Expectation => 417,
+            Self::StreamBusy => 429,
             Self::NoUpgrade | Self::WebSocketVersion => 426,
             Self::HeadTooLong | Self::TooManyHeaders => 431,
-            Self::Full => 503,
+            Self::Full | Self::SessionsFull => 503,
             Self::HttpVersion => 505,
         }
     }
@@ -64,13 +107,31 @@ impl Refusal {
             Self::HostMissing => "The request has no Host header. Send one.",
             Self::HostForbidden => "This Host is not allowed. Use a loopback name, or add it to hosts_allowed.",
             Self::OriginForbidden => "This Origin is not allowed. Add it to origins_allowed.",
-            Self::Method => "Only GET is served here. Connect by WebSocket, or send JSON-RPC lines over TCP.",
-            Self::NotFound => "Nothing is served at this path. Connect to / or /mcp.",
+            Self::Method => "This method is not served here. Use one of those in Allow.",
+            Self::NotFound => "Nothing is served at this path. Connect to / or /mcp (conn.path).",
             Self::Body => "An upgrade has no body. Send no Content-Length and no Transfer-Encoding.",
-            Self::NoUpgrade => "This is an MCP gateway. Connect by WebSocket, or send JSON-RPC lines over TCP.",
+            Self::NoUpgrade => "The upgrade is incomplete. Send Connection: Upgrade and Upgrade: websocket.",
             Self::WebSocketVersion => "WebSocket is spoken in version 13. Send Sec-WebSocket-Version: 13.",
             Self::Key => "Sec-WebSocket-Key must be 16 bytes in base64. Send a new one.",
             Self::Timeout => "The request did not come in time. Connect again and send it at once.",
+            Self::LengthAmbiguous => "The body's length is told twice. Send one Content-Length, or chunks.",
+            Self::LengthInvalid => "Content-Length is no number. Send the body's length in bytes.",
+            Self::TransferCoding => "This Transfer-Encoding is not understood. Send a Content-Length, or chunks.",
+            Self::ChunkInvalid => "A chunk of the body is malformed. Send chunks as RFC 9112 has them.",
+            Self::BodyTooLong => "The body is too long (wire.message_bytes_max). Send large content by reference.",
+            Self::Expectation => "Only 100-continue may be expected. Repeat the request without Expect.",
+            Self::NotAcceptable => {
+                "This is an MCP gateway. Send Accept: application/json, text/event-stream with a POST, and Accept: \
+                 text/event-stream with a GET; or connect by WebSocket, or send JSON-RPC lines over TCP."
+            }
+            Self::ContentType => "A message is JSON. Send Content-Type: application/json.",
+            Self::ProtocolVersion => {
+                "MCP-Protocol-Version is none that is served here. Send the one that initialize agreed on."
+            }
+            Self::SessionMissing => "Mcp-Session-Id is missing. Send initialize first, then its answer's session id.",
+            Self::SessionUnknown => "This session is not there any more. Send initialize without a session id.",
+            Self::SessionsFull => "There are too many sessions (conn.http.sessions_max). Wait, then initialize again.",
+            Self::StreamBusy => "Too many messages wait for this session's stream. Wait, then send again.",
             Self::Full => "The gateway is full. Wait, then connect again.",
         }
     }
@@ -78,51 +139,37 @@ impl Refusal {
     /// The header lines that tell what would be accepted.
     fn headers(self) -> &'static str {
         match self {
-            Self::Method => "Connection: close\r\nAllow: GET\r\n",
+            Self::Method => "Allow: GET, POST, DELETE, OPTIONS\r\n",
             // A server that names a protocol to upgrade to lists it as a connection option (RFC 9110, section 7.8).
-            Self::NoUpgrade => "Connection: close, Upgrade\r\nUpgrade: websocket\r\n",
+            Self::NoUpgrade => "Connection: Upgrade\r\nUpgrade: websocket\r\n",
             Self::WebSocketVersion => {
-                "Connection: close, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             }
-            _ => "Connection: close\r\n",
+            _ => "",
         }
     }
 
     /// Whether the same request may succeed later.
     pub fn is_temporary(self) -> bool {
-        self == Self::Full
+        matches!(self, Self::Full | Self::SessionsFull | Self::StreamBusy)
     }
 }
 
-/// Appends the whole answer; the connection is to be closed behind it. `retry_after` is in seconds and is written
-/// where waiting helps.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, retry_after: Option<u32>) {
-    let (status, body) = (refusal.status(), refusal.body());
+/// Appends the whole answer. `retry_after` is in seconds and is written where waiting helps.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, retry_after: Option<u32>, manner: Manner<'_>) {
+    let body = refusal.body();
     let retry = retry_after.filter(|_| refusal.is_temporary());
     let retry = retry.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
-    let written = write!(
+    let headers = refusal.headers();
+    write_head(
         out,
-        "HTTP/1.1 {status} {reason}\r\n{headers}{retry}Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {length}\r\n\r\n{body}\n",
-        reason = reason(status),
-        headers = refusal.headers(),
-        length = body.len() + 1,
+        refusal.status(),
+        manner,
+        format_args!(
+            "{headers}{retry}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n",
+            body.len() + 1
+        ),
     );
+    let written = writeln!(out, "{body}");
     debug_assert!(written.is_ok(), "a Vec takes everything");
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
 }

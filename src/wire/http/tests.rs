@@ -80,6 +80,8 @@ fn every_fault_of_an_upgrade_is_named() {
         (swap("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZSEh"), Key),
         (swap("Upgrade: ", "Content-Length: 1\r\nUpgrade: "), Body),
         (swap("Upgrade: ", "Transfer-Encoding: chunked\r\nUpgrade: "), Body),
+        (swap("Upgrade: ", "Transfer-Encoding: gzip\r\nUpgrade: "), TransferCoding),
+        (swap("Upgrade: ", "Content-Length: 0\r\nContent-Length: 0\r\nUpgrade: "), LengthAmbiguous),
     ] {
         assert_eq!(refused(&head), refusal, "{head}");
     }
@@ -126,7 +128,7 @@ fn a_head_has_limits() {
 fn every_refusal_is_a_whole_answer_that_ends_the_connection() {
     for &refusal in Refusal::ALL {
         let mut out = Vec::new();
-        write_refusal(&mut out, refusal, Some(7));
+        write_refusal(&mut out, refusal, Some(7), Manner::default());
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {} ", refusal.status())), "{head}");
@@ -136,6 +138,6 @@ fn every_refusal_is_a_whole_answer_that_ends_the_connection() {
         assert!(!head.contains(" \r\n") && body.ends_with(".\n"), "{text}");
     }
     let mut out = Vec::new();
-    write_refusal(&mut out, Refusal::WebSocketVersion, None);
+    write_refusal(&mut out, Refusal::WebSocketVersion, None, Manner::default());
     assert!(String::from_utf8(out).unwrap().contains("\r\nSec-WebSocket-Version: 13\r\n"));
 }

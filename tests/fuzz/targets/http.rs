@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
             http::write_switching(&mut out, upgrade);
         }
         Ok(None) => assert!(bytes.len() < config.head_bytes_max),
-        Err(refusal) => http::write_refusal(&mut out, *refusal, Some(1)),
+        Err(refusal) => http::write_refusal(&mut out, *refusal, Some(1), http::Manner::default()),
     }
     let lines = out.split(|byte| *byte == b'\n').take_while(|line| *line != b"\r");
     assert!(out.is_empty() || lines.into_iter().all(|line| line.ends_with(b"\r")));

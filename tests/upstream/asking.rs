@@ -1,0 +1,61 @@
+//! Servers that ask: the question reaches the client of the call, and its reply the server, or both are told why not.
+
+use serde_json::json;
+
+use crate::peer::{Peer, Process, call, text_of};
+
+#[test]
+fn a_question_reaches_the_client_whose_call_it_is_and_the_reply_the_server() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let mut neighbour = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    let mut asked = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    asked.say(&call(1, "ask", &json!({"text":"How many?"})));
+    let question = asked.hear_message();
+    assert_eq!(question["method"], "elicitation/create");
+    assert_eq!(question["params"]["message"], "How many?");
+    asked.say(&json!({"jsonrpc":"2.0","id":question["id"],"result":{"action":"accept","content":{"n":7}}}));
+    let answer = asked.hear_message();
+    assert_eq!(answer["id"], 1);
+    assert_eq!(text_of(&answer), r#"{"action":"accept","content":{"n":7}}"#);
+    assert!(neighbour.is_answered(1), "another's question");
+}
+
+#[test]
+fn a_client_that_cannot_be_asked_is_not_and_the_server_hears_why() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let mut mute = Peer::line(lakh.clients);
+    let answer = mute.ask(&call(1, "ask", &json!({"text":"How many?"})));
+    let error: serde_json::Value = serde_json::from_str(text_of(&answer)).expect("the error that the server got");
+    assert!(error["code"].is_i64() && error["message"].is_string(), "{error}");
+}
+
+/// On a shared server nobody can tell whose question it is; the error says what would help.
+#[test]
+fn a_question_without_an_owner_is_refused_by_name() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let mut one = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    let mut other = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    other.say(&call(1, "sleep", &json!({"ms":1_500})));
+    assert!(other.is_answered(2));
+    let answer = one.ask(&call(1, "ask", &json!({"text":"Whose?"})));
+    assert!(text_of(&answer).contains("per-session"), "{answer}");
+}
+
+/// Each client has a server of its own: the question can only be its.
+#[test]
+fn with_a_session_each_every_question_has_an_owner() {
+    let lakh = Process::in_front_of_scripted(&[("LAKH_UPSTREAMS_SCRIPTED_SHARING", "per-session")]);
+    let mut one = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    let mut other = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
+    assert_ne!(super::told(&mut one)["pid"], super::told(&mut other)["pid"]);
+    other.say(&call(1, "sleep", &json!({"ms":1_500})));
+    one.say(&call(1, "ask", &json!({"text":"Whose?"})));
+    let question = one.hear_message();
+    assert_eq!(question["params"]["message"], "Whose?");
+    one.say(&json!({"jsonrpc":"2.0","id":question["id"],"result":{"action":"decline"}}));
+    assert_eq!(text_of(&one.hear_message()), r#"{"action":"decline"}"#);
+    let pid = super::told(&mut one)["pid"].as_i64().expect("a number") as i32;
+    drop(one);
+    let gone = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_err();
+    assert!(crate::peer::eventually(gone), "its server ends with it");
+}

@@ -1,0 +1,76 @@
+//! What changes behind the gateway is told once to each who asked, and to nobody else.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::peer::{Peer, Process, call, eventually, request, text_of};
+
+const QUIET: Duration = Duration::from_millis(400);
+
+fn subscribe(peer: &mut Peer, uri: &str) {
+    assert_eq!(peer.ask(&request(70, "resources/subscribe", &json!({"uri":uri})))["result"], json!({}));
+}
+
+#[test]
+fn a_grown_list_is_told_once_to_every_client_and_is_there_when_asked_for() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let (mut grower, mut other) = (Peer::line(lakh.clients), Peer::websocket(lakh.clients));
+    grower.say(&call(1, "grow", &json!({})));
+    let mut heard = [grower.hear_message(), grower.hear_message()];
+    heard.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(heard[1]["method"], "notifications/tools/list_changed");
+    assert_eq!(other.hear_message()["method"], "notifications/tools/list_changed");
+    let tools = other.ask(&request(2, "tools/list", &json!({})))["result"]["tools"].to_string();
+    assert!(tools.contains("grown-0"), "{tools}");
+    assert!(other.hears_nothing(QUIET) && grower.hears_nothing(QUIET), "told twice");
+}
+
+#[test]
+fn a_touched_resource_is_told_to_those_who_watch_it_and_the_server_is_subscribed_to_once() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let [mut one, mut two, mut three] = [(); 3].map(|()| Peer::line(lakh.clients));
+    subscribe(&mut one, "test://one");
+    subscribe(&mut two, "test://one");
+    subscribe(&mut three, "test://two");
+    assert_eq!(super::told(&mut three)["watched"], json!({"test://one":1,"test://two":1}));
+    assert_eq!(text_of(&three.ask(&call(1, "touch", &json!({"uri":"test://one"})))), "touched");
+    for peer in [&mut one, &mut two] {
+        let told = peer.hear_message();
+        assert_eq!(
+            (&told["method"], &told["params"]["uri"]),
+            (&json!("notifications/resources/updated"), &json!("test://one"))
+        );
+    }
+    assert!(three.hears_nothing(QUIET));
+    drop(one);
+    assert_eq!(two.ask(&request(71, "resources/unsubscribe", &json!({"uri":"test://one"})))["result"], json!({}));
+    assert!(eventually(|| super::told(&mut three)["watched"] == json!({"test://two":1})));
+}
+
+#[test]
+fn the_server_is_as_talkative_as_the_most_curious_client_wants() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let (mut curious, mut calm) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
+    let level = |peer: &mut Peer, level: &str| peer.ask(&request(1, "logging/setLevel", &json!({"level":level})));
+    assert_eq!(level(&mut calm, "error")["result"], json!({}));
+    assert_eq!(level(&mut curious, "debug")["result"], json!({}));
+    let levels = |peer: &mut Peer| super::told(peer)["levels"].as_array().and_then(|levels| levels.last().cloned());
+    assert!(eventually(|| levels(&mut calm) == Some(json!("debug"))));
+    let logged = |peer: &mut Peer, level: &str| -> Vec<Value> {
+        peer.say(&call(2, "log", &json!({"text":"said","level":level})));
+        let mut heard = vec![peer.hear_message()];
+        while heard.last().is_some_and(|message| message["id"].is_null()) {
+            heard.push(peer.hear_message());
+        }
+        heard.pop();
+        heard
+    };
+    let info = logged(&mut curious, "info");
+    assert_eq!(info.len(), 1, "{info:?}");
+    assert_eq!(info[0]["params"]["data"], "said");
+    assert!(logged(&mut calm, "info").is_empty(), "below what it wants");
+    assert_eq!(logged(&mut calm, "critical").len(), 1);
+    drop(curious);
+    assert!(eventually(|| levels(&mut calm) == Some(json!("error"))));
+}

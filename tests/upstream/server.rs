@@ -1,0 +1,363 @@
+//! An MCP server on its standard input and output that does as it is told: slow, talkative, curious, or a liar. Of the
+//! legacy era, or, with `--modern`, of the modern one alone.
+
+use std::collections::{BinaryHeap, HashMap};
+use std::io::{self, BufRead, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const REVISION: &str = "2025-11-25";
+const MODERN: &str = "2026-07-28";
+/// What a retry must bring back to the byte.
+const STATE: &str = "\u{e4}\u{1f980} \"state\"/\\";
+
+/// What is to be written at its time; the earlier one is the greater one.
+struct Due {
+    at: Instant,
+    order: u64,
+    message: String,
+    id: Value,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+/// The server: one thread reads, this one does everything else.
+struct Server {
+    due: BinaryHeap<Due>,
+    order: u64,
+    /// Our own requests: to answer which call when the reply is there.
+    asked: HashMap<u64, Value>,
+    next_ask: u64,
+    cancelled: Vec<Value>,
+    grown: usize,
+    watched: HashMap<String, u64>,
+    levels: Vec<Value>,
+    modern: bool,
+    /// The `_meta` of the last call.
+    meta: Value,
+    /// The ids of the subscriptions that are open.
+    listening: Vec<Value>,
+}
+
+fn main() {
+    let (tell, heard) = mpsc::sync_channel(10_000);
+    // The one thread beside main; it ends with the process.
+    #[allow(clippy::disallowed_methods)]
+    std::thread::spawn(move || read(&tell));
+    let mut server = Server {
+        due: BinaryHeap::new(),
+        order: 0,
+        asked: HashMap::new(),
+        next_ask: 0,
+        cancelled: Vec::new(),
+        grown: 0,
+        watched: HashMap::new(),
+        levels: Vec::new(),
+        modern: std::env::args().any(|argument| argument == "--modern"),
+        meta: Value::Null,
+        listening: Vec::new(),
+    };
+    eprintln!("scripted server {} is there", std::process::id());
+    server.serve(&heard);
+}
+
+fn read(tell: &SyncSender<Value>) {
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str(&line) else { continue };
+        if tell.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+impl Server {
+    fn serve(&mut self, heard: &Receiver<Value>) {
+        loop {
+            let patience =
+                self.due.peek().map_or(Duration::from_secs(3600), |due| due.at.duration_since(Instant::now()));
+            match heard.recv_timeout(patience) {
+                Ok(message) => self.handle(&message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            let mut out = io::stdout().lock();
+            while self.due.peek().is_some_and(|due| due.at <= now) {
+                let due = self.due.pop().expect("it was there");
+                if writeln!(out, "{}", due.message).is_err() {
+                    return;
+                }
+            }
+            if out.flush().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn write_in(&mut self, ms: u64, id: &Value, message: impl Into<String>) {
+        self.order += 1;
+        let at = Instant::now() + Duration::from_millis(ms);
+        self.due.push(Due { at, order: self.order, message: message.into(), id: id.clone() });
+    }
+
+    fn answer_in(&mut self, ms: u64, id: &Value, result: &Value) {
+        let mut result = result.clone();
+        if self.modern {
+            for (key, value) in
+                [("resultType", json!("complete")), ("ttlMs", json!(60_000)), ("cacheScope", json!("public"))]
+            {
+                if result[key].is_null() {
+                    result[key] = value;
+                }
+            }
+        }
+        self.write_in(ms, id, json!({"jsonrpc":"2.0","id":id,"result":result}).to_string());
+    }
+
+    fn tell(&mut self, method: &str, params: &Value) {
+        self.write_in(0, &Value::Null, json!({"jsonrpc":"2.0","method":method,"params":params}).to_string());
+    }
+
+    fn refuse(&mut self, id: &Value, code: i64, message: &str) {
+        let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":code,"message":message}});
+        self.write_in(0, id, error.to_string());
+    }
+
+    fn handle(&mut self, message: &Value) {
+        let (id, params) = (&message["id"], &message["params"]);
+        let spoken = &params["_meta"]["io.modelcontextprotocol/protocolVersion"];
+        if self.modern && message["method"].is_string() && !id.is_null() && spoken != MODERN {
+            return self.refuse(id, -32602, "only 2026-07-28 is spoken here");
+        }
+        match message["method"].as_str() {
+            Some("server/discover") if self.modern => {
+                let capabilities = json!({"tools":{"listChanged":true},"prompts":{},"completions":{},
+                    "resources":{"listChanged":true,"subscribe":true}});
+                let info = json!({"io.modelcontextprotocol/serverInfo":{"name":"scripted","version":"1.2.3"}});
+                let result = json!({"supportedVersions":[MODERN],"capabilities":capabilities,"_meta":info});
+                self.answer_in(0, id, &result);
+            }
+            Some("subscriptions/listen") if self.modern => {
+                self.listening.push(id.clone());
+                let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
+                let params = json!({"_meta":meta,"notifications":params["notifications"]});
+                self.tell("notifications/subscriptions/acknowledged", &params);
+            }
+            Some("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe")
+                if self.modern =>
+            {
+                self.refuse(id, -32601, "no such method in 2026-07-28");
+            }
+            Some("initialize") => {
+                let capabilities = json!({
+                    "tools":{"listChanged":true},"prompts":{"listChanged":true},"logging":{},"completions":{},
+                    "resources":{"listChanged":true,"subscribe":true},
+                });
+                let info = json!({"name":"scripted","version":"1.2.3","title":"Scripted"});
+                let result = json!({
+                    "protocolVersion":REVISION,"capabilities":capabilities,"serverInfo":info,"instructions":"As told.",
+                });
+                self.answer_in(0, id, &result);
+            }
+            Some("tools/list") => self.list_tools(id, params),
+            Some("tools/call") => self.call(id, params),
+            Some("notifications/cancelled") => {
+                self.due.retain(|due| due.id != params["requestId"]);
+                self.listening.retain(|id| *id != params["requestId"]);
+                self.cancelled.push(params["requestId"].clone());
+            }
+            Some(method) if !id.is_null() => self.answer_rest(method, id, params),
+            Some(_) => {}
+            None => {
+                let Some(call) = id.as_u64().and_then(|id| self.asked.remove(&id)) else { return };
+                let reply = if message["error"].is_null() { &message["result"] } else { &message["error"] };
+                self.answer_in(0, &call, &text(&reply.to_string()));
+            }
+        }
+    }
+
+    /// Two pages, so that cursors are needed.
+    fn list_tools(&mut self, id: &Value, params: &Value) {
+        let tool = |name: &str| json!({"name":name,"description":format!("{name}, as told"),"inputSchema":{"type":"object"},"x-unknown":{"kept":[1.0]}});
+        let first = ["echo", "lie", "ask", "log"].map(tool).to_vec();
+        let result = if params["cursor"] == "behind log" {
+            let mut second = ["touch", "grow", "told", "sleep"].map(tool).to_vec();
+            second.extend((0..self.grown).map(|number| tool(&format!("grown-{number}"))));
+            json!({"tools":second})
+        } else {
+            json!({"tools":first,"nextCursor":"behind log"})
+        };
+        self.answer_in(0, id, &result);
+    }
+
+    fn answer_rest(&mut self, method: &str, id: &Value, params: &Value) {
+        let uri = params["uri"].as_str().unwrap_or_default().to_owned();
+        let result = match method {
+            "ping" => json!({}),
+            "prompts/list" => json!({"prompts":[{"name":"hello","arguments":[{"name":"who","required":true}]}]}),
+            "prompts/get" => {
+                let who = params["arguments"]["who"].as_str().unwrap_or("nobody");
+                json!({"messages":[{"role":"user","content":{"type":"text","text":format!("Hello, {who}")}}]})
+            }
+            "resources/list" => {
+                json!({"resources":[{"uri":"test://one","name":"one"},{"uri":"test://two","name":"two"}]})
+            }
+            "resources/templates/list" => {
+                json!({"resourceTemplates":[{"uriTemplate":"test://item/{id}","name":"item"}]})
+            }
+            "resources/read" if uri.starts_with("test://") => {
+                json!({"contents":[{"uri":uri,"text":format!("the text of {uri}")}]})
+            }
+            "resources/subscribe" => {
+                *self.watched.entry(uri).or_default() += 1;
+                json!({})
+            }
+            "resources/unsubscribe" => {
+                self.watched.remove(&uri);
+                json!({})
+            }
+            "logging/setLevel" => {
+                self.levels.push(params["level"].clone());
+                json!({})
+            }
+            "completion/complete" => {
+                json!({"completion":{"values":[format!("{}-completed", params["argument"]["value"].as_str().unwrap_or_default())]}})
+            }
+            _ => {
+                let (code, message) =
+                    if method == "resources/read" { (-32002, "no such resource") } else { (-32601, "no such method") };
+                let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":code,"message":message,"data":{"uri":uri}}});
+                return self.write_in(0, id, error.to_string());
+            }
+        };
+        self.answer_in(0, id, &result);
+    }
+
+    fn call(&mut self, id: &Value, params: &Value) {
+        let arguments = &params["arguments"];
+        self.meta = params["_meta"].clone();
+        let ms = arguments["ms"].as_u64().unwrap_or(0);
+        let words = arguments["text"].as_str().unwrap_or_default().to_owned();
+        match params["name"].as_str().unwrap_or_default() {
+            "echo" | "sleep" => {
+                let (token, steps) = (&params["_meta"]["progressToken"], arguments["progress"].as_u64().unwrap_or(0));
+                for step in 1..=steps {
+                    if !token.is_null() {
+                        let params = json!({"progressToken":token,"progress":step,"total":steps,"message":words});
+                        let progress = json!({"jsonrpc":"2.0","method":"notifications/progress","params":params});
+                        self.write_in(ms * step / (steps + 1), id, progress.to_string());
+                    }
+                }
+                self.answer_in(ms, id, &text(&words));
+            }
+            "ask" if self.modern => self.require(id, params),
+            "ask" => {
+                self.next_ask += 1;
+                self.asked.insert(self.next_ask, id.clone());
+                let method = arguments["method"].as_str().unwrap_or("elicitation/create");
+                let params = json!({"message":words,"requestedSchema":{"type":"object","properties":{}}});
+                let ask = json!({"jsonrpc":"2.0","id":self.next_ask,"method":method,"params":params});
+                self.write_in(ms, id, ask.to_string());
+            }
+            "log" => {
+                self.tell("notifications/message", &json!({"level":arguments["level"],"data":words}));
+                self.answer_in(ms, id, &text("logged"));
+            }
+            "touch" => {
+                let uri = arguments["uri"].clone();
+                if self.watched.contains_key(uri.as_str().unwrap_or_default()) {
+                    self.tell("notifications/resources/updated", &json!({"uri":uri}));
+                }
+                self.answer_in(ms, id, &text("touched"));
+            }
+            "grow" => {
+                self.grown += 1;
+                if !self.modern {
+                    self.tell("notifications/tools/list_changed", &json!({}));
+                }
+                for id in self.listening.clone() {
+                    let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
+                    self.tell("notifications/tools/list_changed", &json!({"_meta":meta}));
+                }
+                self.answer_in(0, id, &text("grown"));
+            }
+            "told" => {
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"meta":self.meta,"pid":std::process::id()});
+                self.answer_in(0, id, &text(&told.to_string()));
+            }
+            "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),
+            name => {
+                let error =
+                    json!({"jsonrpc":"2.0","id":id,"error":{"code":-32602,"message":format!("no tool {name}")}});
+                self.write_in(0, id, error.to_string());
+            }
+        }
+    }
+
+    /// The modern way to ask: a result that a retry answers.
+    fn require(&mut self, id: &Value, params: &Value) {
+        let reply = &params["inputResponses"]["q"];
+        if !reply.is_null() && params["requestState"] == STATE {
+            return self.answer_in(0, id, &text(&reply.to_string()));
+        }
+        let question =
+            json!({"message":params["arguments"]["text"],"requestedSchema":{"type":"object","properties":{}}});
+        let requests = json!({"q":{"method":"elicitation/create","params":question}});
+        let result = json!({"resultType":"input_required","inputRequests":requests,"requestState":STATE});
+        self.write_in(0, id, json!({"jsonrpc":"2.0","id":id,"result":result}).to_string());
+    }
+
+    /// Everything that a server should not do; most of it is followed by a right answer.
+    fn lie(&mut self, how: &str, id: &Value) {
+        match how {
+            "garbage" => self.write_in(0, id, "this is no JSON {{{\n\n[1,2\n\"half"),
+            "nobody" => self.answer_in(0, &json!(4_000_000_000_000_000_u64), &text("for nobody")),
+            "twice" => self.answer_in(0, id, &text("twice")),
+            "string-id" => self.answer_in(0, &json!(id.to_string()), &text("an id of another type")),
+            "null-id" => self.write_in(0, id, json!({"jsonrpc":"2.0","id":null,"result":{}}).to_string()),
+            "nothing" => return,
+            "long" => self.write_in(0, id, format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"}}", "x".repeat(100 << 20))),
+            "half" => {
+                print!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"resu");
+                let _ = io::stdout().flush();
+                die();
+            }
+            "die" => die(),
+            "both" => self.write_in(
+                0,
+                id,
+                json!({"jsonrpc":"2.0","id":id,"result":{},"error":{"code":1,"message":"x"}}).to_string(),
+            ),
+            "progress" => self.tell("notifications/progress", &json!({"progressToken":"not mine","progress":1})),
+            _ => {}
+        }
+        self.answer_in(5, id, &text("the truth"));
+    }
+}
+
+fn text(text: &str) -> Value {
+    json!({"content":[{"type":"text","text":text}]})
+}
+
+/// As a crash does it.
+#[allow(clippy::disallowed_methods)]
+fn die() -> ! {
+    std::process::exit(3)
+}
