@@ -8,8 +8,9 @@ pub mod life;
 pub mod link;
 pub mod loudness;
 pub mod minder;
-mod mux;
+pub mod mux;
 mod probe;
+mod sessions;
 pub mod shared;
 pub mod trouble;
 
