@@ -1,5 +1,6 @@
 //! The upstreams' children: one each, started, ended and replaced while the house lives.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,9 +18,8 @@ use crate::upstream::config::One;
 use crate::upstream::embedded::{Embedded, Offered};
 use crate::upstream::handle::State;
 use crate::upstream::mux::tally::Uses;
-use crate::upstream::{Directories, Directory, Loudness, Offers, Upstream};
-
-use super::stub::{Shared, live};
+use crate::upstream::life::live;
+use crate::upstream::{Directories, Directory, Loudness, Offers, Shared, Upstream};
 
 /// The group that they are in.
 const GROUP: &str = "upstreams";
@@ -61,33 +61,33 @@ pub struct Changes {
 
 impl Upstreams {
     /// None yet; [`Self::apply`] brings them.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
     pub(super) fn new(
         supervisor: &Arc<Supervisor>,
         services: &Arc<Services>,
         berths: &Arc<[Berth]>,
         embedded: Embedded,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded.clone())));
         let loudness = Arc::new(Loudness::new(Arc::clone(&directories)));
         let config = CatalogueConfig::default();
         let offers = Offers::new(Arc::clone(&directories), config, Some(embedded.clone()), spread(berths));
         let offers = Arc::new(offers);
         let told = Arc::clone(&offers);
-        let shared = Arc::new(Shared {
-            offers: Box::new(move |upstream, standing| told.set(upstream, standing)),
-            spread: Box::new(spread(berths)),
-            loudness: Arc::clone(&loudness),
-        });
-        Self {
+        let tell = move |upstream: &Arc<Upstream>, standing| told.set(upstream, standing);
+        let shared = Shared::new(tell, spread(berths), Arc::clone(&loudness)).map_err(io::Error::from)?;
+        Ok(Self {
             supervisor: Arc::clone(supervisor),
             services: Arc::clone(services),
             directories,
             loudness,
             embedded,
             offers,
-            shared,
+            shared: Arc::new(shared),
             living: Mutex::default(),
-        }
+        })
     }
 
     /// Starts what keeps the catalogue in order: it takes out what is gone for too long.

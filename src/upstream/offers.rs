@@ -23,6 +23,7 @@ pub struct Offers {
 }
 
 /// How an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It is there, and offers this.
     Present(Offer),
