@@ -217,7 +217,8 @@ fn entries_that_are_no_json_objects_harm_no_other() {
 fn the_catalogue_is_bounded_and_says_what_is_left_out() {
     let (a, b) = (offer(List::Tools, &["a1", "a2"]), offer(List::Tools, &["b1"]));
     // Two texts, as the older revisions have no titles.
-    let room = 2 * a.lists[0].iter().map(|entry| entry.text.len()).sum::<usize>();
+    let bytes = |entry: &Entry| 2 * (entry.text.len() + entry.key.len()) + select::ENTRY_BYTES;
+    let room = a.lists[0].iter().map(bytes).sum();
     let full = CatalogueConfig { bytes_max: room, ..CatalogueConfig::default() };
     let catalogue = render(&[("a", &a), ("b", &b)], &full);
     assert_eq!(shown(&catalogue, List::Tools), ["a1", "a2"]);
