@@ -129,6 +129,23 @@ impl Calls {
         Some(self.pending.remove(at))
     }
 
+    /// The ids of all that wait.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.pending.iter().map(|pending| &*pending.id)
+    }
+
+    /// The numbers of the questions that wait for the client's reply.
+    pub(super) fn asked_numbers(&self) -> impl Iterator<Item = u64> {
+        self.asked.iter().map(|asked| asked.number)
+    }
+
+    /// Gives back room that is not used: only subscriptions are left, which stay long.
+    pub(super) fn shrink(&mut self) {
+        self.pending.shrink_to_fit();
+        self.batches = Vec::new();
+        self.asked.shrink_to_fit();
+    }
+
     /// Takes out all subscriptions; their ids.
     pub(super) fn take_listens(&mut self) -> Vec<Box<str>> {
         let listens = self.pending.extract_if(.., |pending| matches!(pending.work, Work::Listen { .. }));
