@@ -40,8 +40,9 @@ pub(super) struct Job {
 pub(super) enum JobKind {
     /// An answer. A legacy stream that breaks may be resumed; `initialize` may bring a session.
     Request { number: u64, is_legacy: bool, is_initialize: bool },
-    /// That it is accepted. Nothing else is sent before `notifications/initialized` is.
-    OneWay { is_initialized: bool },
+    /// That it is accepted. Nothing else is sent before `notifications/initialized` is. The answer to a request of
+    /// 2024-11-05 comes elsewhere, unless it is not accepted.
+    OneWay { is_initialized: bool, request: Option<u64> },
 }
 
 /// A lane's end of things.
@@ -66,13 +67,17 @@ impl Lane {
                         self.deliver(News::Failed(Some(number), trouble), true)
                     }
                 },
-                JobKind::OneWay { is_initialized } => {
+                JobKind::OneWay { is_initialized, request } => {
                     let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, &job)).await;
                     let outcome = outcome.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Mute, "")));
                     if outcome.is_err() {
                         wire.hang_up();
                     }
-                    self.deliver(News::Sent { is_initialized, outcome }, true)
+                    let what = match (request, outcome) {
+                        (Some(_), Err(trouble)) => News::Failed(request, trouble),
+                        (_, outcome) => News::Sent { is_initialized, outcome },
+                    };
+                    self.deliver(what, true)
                 }
             };
             if !done.await {
