@@ -19,7 +19,7 @@ use crate::wire::sse::{Decoder, Step};
 
 /// How long a notification, or an answer of ours, may take to be accepted.
 const ONE_WAY_MAX: Duration = Duration::from_secs(30);
-/// How long a stream may stay open behind the answer that should have ended it, so that its connection can be kept.
+/// How long a response may go on behind the answer that should have ended it, so that its connection can be kept.
 const AFTER_ANSWER: Duration = Duration::from_millis(300);
 /// How often a broken stream is taken up again without an event in between.
 const RESUMED_MAX: u32 = 5;
@@ -95,8 +95,13 @@ impl Lane {
         let response = wire.ask(&job.order).await?;
         match response.status().as_u16() {
             200..=299 => {
-                // Commonly none. What a server says here is for nobody.
-                if collect(wire, response.into_body(), TRUSTED_BYTES).await.is_err() {
+                // Commonly none; what a server says here is for nobody. A stream may stay open for ever.
+                let is_stream = answer::judge(&response, false) == Ok(Body::Events);
+                let is_over = !is_stream
+                    && timeout(AFTER_ANSWER, collect(wire, response.into_body(), TRUSTED_BYTES))
+                        .await
+                        .is_ok_and(|rest| rest.is_ok());
+                if !is_over {
                     wire.hang_up();
                 }
                 Ok(())

@@ -476,3 +476,22 @@ async fn a_server_that_is_of_no_time_at_all_fails_by_what_it_said_first() {
     assert_eq!((on, came.unwrap_err().status), (Some(0), Some(405)));
     assert_eq!(heard.lock().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_notification_that_is_answered_with_a_stream_holds_nobody_up() {
+    let (target, _) = server(|request, before| {
+        session(request).unwrap_or_else(|| match before {
+            1 => Reply::Hold(events(": why not\n\n")),
+            _ if request.starts_with("GET") => Reply::Keep("HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n".into()),
+            _ => Reply::Keep(json("200 OK", ANSWER)),
+        })
+    })
+    .await;
+    let mut link = open(&target).await;
+    link.put(initialize());
+    assert!(next(&mut link).await.1.is_ok());
+    link.agreed(LEGACY);
+    link.put(initialized());
+    link.put(list(1));
+    assert_eq!(next(&mut link).await, (Some(1), Ok(ANSWER.into())));
+}
