@@ -6,8 +6,10 @@ pub mod handle;
 pub mod link;
 pub mod loudness;
 pub mod minder;
+pub mod offers;
 pub mod trouble;
 
-pub use directory::{Directories, Directory, Server};
+pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
+pub use offers::{Offers, Standing};

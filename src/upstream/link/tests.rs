@@ -3,14 +3,14 @@
 use std::future::Future;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
 const REVISION: Revision = Revision::V2025_11_25;
 
 fn limits() -> Limits {
-    Limits { message_bytes_max: 1 << 20, connect: Duration::from_secs(10) }
+    Limits { message_bytes_max: 1 << 20, connect: Duration::from_secs(10), http_connections_max: 64 }
 }
 
 fn shell(script: &str) -> Target {

@@ -6,7 +6,7 @@ use super::{Refusal, host_allowed, origin_allowed};
 use crate::wire::Config;
 
 /// Most header lines of a request; browsers send about 15.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

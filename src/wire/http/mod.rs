@@ -2,6 +2,7 @@
 
 mod answer;
 pub mod event;
+pub mod handshake;
 mod head;
 mod mirror;
 mod origin;
