@@ -11,6 +11,8 @@ pub(super) const UPSTREAM: &str = "embedded";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Whether its tools are offered.
+    pub offered: Offered,
     /// Longest sleep a client can ask for, in milliseconds.
     pub sleep_ms_max: u64,
     /// Shortest time between two progress notifications of a sleep, in milliseconds.
@@ -19,9 +21,23 @@ pub struct Config {
     pub blob_bytes_max: u64,
 }
 
+/// When the embedded server's tools are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offered {
+    /// While there is no upstream: they are for trying the gateway.
+    #[default]
+    Auto,
+    /// Beside those of the upstreams.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
+            offered: Offered::default(),
             // Longer than any client waits for a tool, so that timeouts can be tried too.
             sleep_ms_max: 600_000,
             // 50 a second are smooth to look at; more would be a flood (spec 2026-07-28 basic/patterns/progress).
@@ -52,7 +68,7 @@ const INSTRUCTIONS: &str = "Tools to try a gateway and to load it: echo returns 
 
 /// The tools, in the order they are listed.
 fn tools(config: &Config) -> Vec<Entry> {
-    let Config { sleep_ms_max, progress_ms_min, blob_bytes_max } = config;
+    let Config { sleep_ms_max, progress_ms_min, blob_bytes_max, offered: _ } = config;
     vec![
         tool(
             "echo",
@@ -114,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_definition_is_whole_and_its_limits_are_those_of_the_knobs() {
-        let config = Config { sleep_ms_max: 7, progress_ms_min: 3, blob_bytes_max: 9 };
+        let config = Config { sleep_ms_max: 7, progress_ms_min: 3, blob_bytes_max: 9, ..Config::default() };
         let tools: Vec<Value> = tools(&config).iter().map(|tool| serde_json::from_str(&tool.text).unwrap()).collect();
         let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["echo", "add", "sleep", "blob", "stats"]);

@@ -17,7 +17,7 @@ use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
 use crate::mcp::{Call, Catalogue, Offer};
 
-pub use definitions::Config;
+pub use definitions::{Config, Offered};
 pub use tools::{Run, Sleep, Tools};
 
 /// The embedded server as a shard sees it.

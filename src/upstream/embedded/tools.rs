@@ -233,7 +233,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn tools() -> Tools {
-        let config = Config { sleep_ms_max: 1000, progress_ms_min: 20, blob_bytes_max: 5000 };
+        let config = Config { sleep_ms_max: 1000, progress_ms_min: 20, blob_bytes_max: 5000, ..Config::default() };
         Tools::new(config, || r#"{"clients":7}"#.to_owned())
     }
 

@@ -23,8 +23,8 @@ use http::HttpLink;
 use pipe::Pipe;
 use ws::WsLink;
 
-/// Where a server is and how to get there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a server is and how to get there. Shown without its secrets (`upstream/config/one.rs`).
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// A child process that speaks on its stdin and stdout.
     Child {
