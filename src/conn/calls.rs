@@ -67,6 +67,11 @@ impl Calls {
         self.pending.is_empty() && self.asked.is_empty()
     }
 
+    /// Whether any request waits.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether no request waits for an upstream.
     pub(super) fn are_settled(&self) -> bool {
         self.pending.iter().all(|pending| matches!(pending.work, Work::Listen { .. }))

@@ -194,6 +194,8 @@ impl<T> Connection<T> {
                 let dead = self.pinged >= limits.keepalive_missed_max;
                 (due, if dead { Due::Part(Parting::KeepAliveTimeout) } else { Due::Ping })
             }),
+            // Of a request that has begun the end is waited for.
+            Stage::Http(Http::Reading(_)) if active.is_some_and(|active| active.incomplete_since.is_some()) => None,
             Stage::Http(http) => http.deadline(self.heard, limits),
             _ => None,
         };

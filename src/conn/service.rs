@@ -26,6 +26,13 @@ pub trait Service {
         None
     }
 
+    /// What header lines must say of a call's arguments besides the body (spec 2026-07-28
+    /// basic/transports/streamable-http#custom-headers-from-tool-parameters): names behind `Mcp-Param-`, and values.
+    /// `params` is the raw JSON object.
+    fn param_headers(&mut self, _tool: &str, _params: &str) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// A letter from whoever serves a call.
     fn letter(&mut self, talk: &mut Talk<'_, Self::Session>, letter: Letter);
 

@@ -20,6 +20,8 @@ pub struct Offers {
     spread: Box<dyn Fn(News) + Send + Sync>,
     /// Rings when an upstream has gone.
     gone: Notify,
+    /// Rings when an upstream is heard of.
+    heard: Notify,
 }
 
 /// How an upstream is.
@@ -43,6 +45,8 @@ struct Stand {
     upstream: Arc<Upstream>,
     offer: Offer,
     present: bool,
+    /// Whether anything has been said of it.
+    heard: bool,
     /// When what it offers is to be taken out.
     until: Option<Instant>,
 }
@@ -69,7 +73,7 @@ impl Offers {
         spread: impl Fn(News) + Send + Sync + 'static,
     ) -> Self {
         let state = Mutex::new(State { config, embedded, stands: Vec::new() });
-        Self { state, directories, spread: Box::new(spread), gone: Notify::new() }
+        Self { state, directories, spread: Box::new(spread), gone: Notify::new(), heard: Notify::new() }
     }
 
     /// These are the upstreams from now on, in this order, and whether the embedded server is beside them. What another one offered is gone at once. One whose handle is
@@ -83,12 +87,21 @@ impl Offers {
             let known = before.iter().position(|stand| stand.upstream.name == upstream.name);
             state.stands.push(match known.map(|at| before.swap_remove(at)) {
                 Some(stand) if Arc::ptr_eq(&stand.upstream, upstream) => stand,
-                Some(stand) => Stand { upstream: Arc::clone(upstream), present: false, until: Some(until), ..stand },
-                None => Stand { upstream: Arc::clone(upstream), offer: Offer::default(), present: false, until: None },
+                Some(stand) => {
+                    Stand { upstream: Arc::clone(upstream), present: false, heard: false, until: Some(until), ..stand }
+                }
+                None => Stand {
+                    upstream: Arc::clone(upstream),
+                    offer: Offer::default(),
+                    present: false,
+                    heard: false,
+                    until: None,
+                },
             });
         }
         self.publish(&state, &Change::Entries);
         self.gone.notify_one();
+        self.heard.notify_waiters();
     }
 
     /// An upstream has come, has changed what it offers, or has gone. One that is not configured (any more) is ignored.
@@ -98,6 +111,7 @@ impl Offers {
         let Some(stand) = state.stands.iter_mut().find(|stand| Arc::ptr_eq(&stand.upstream, upstream)) else {
             return;
         };
+        stand.heard = true;
         let change = match standing {
             Standing::Present(offer) => stand.welcome(offer),
             Standing::Gone if stand.present => {
@@ -108,6 +122,20 @@ impl Offers {
             Standing::Gone => Change::Nothing,
         };
         self.publish(&state, &change);
+        self.heard.notify_waiters();
+    }
+
+    /// Waits until each upstream has come, or has been said to be gone: from then on the catalogue is whole. Clients who
+    /// come before learn less than there is, and are told of capabilities only once. Cancel-safe.
+    pub async fn heard_of_all(&self) {
+        loop {
+            let mut rung = std::pin::pin!(self.heard.notified());
+            rung.as_mut().enable();
+            if self.lock().stands.iter().all(|stand| stand.heard) {
+                return;
+            }
+            rung.await;
+        }
     }
 
     /// Takes out what has been gone for too long, as time goes by; never returns. Cancel-safe.

@@ -194,6 +194,30 @@ fn the_listing_tells_own_names_and_the_first_line_of_descriptions() {
     assert_eq!((last.name, last.own, &*last.description), ("b_x", "x", "First line."));
 }
 
+#[test]
+fn the_catalogue_is_whole_when_each_upstream_was_heard_of() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let desk = Desk::new(false, &[&a, &b]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let is_whole = || {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = desk.offers.heard_of_all() => true,
+                () = tokio::task::yield_now() => false,
+            }
+        })
+    };
+    desk.offers.set(&a, Standing::Gone);
+    assert!(!is_whole());
+    desk.set(&b, &tools(&["x"]));
+    assert!(is_whole());
+    desk.configure(&[&a, &b, &upstream("c")]);
+    assert!(!is_whole());
+    let said = async { desk.configure(&[&a]) };
+    runtime.block_on(async { tokio::join!(biased; desk.offers.heard_of_all(), said) });
+}
+
 /// The time is tokio's, and goes by as nothing else is to be done.
 #[test]
 fn time_takes_out_who_is_gone() {

@@ -143,9 +143,9 @@ impl<S: Service> Bench<S> {
         desk: &Desk<'_>,
         key: Key,
     ) -> Result<(), Parting> {
-        let waits = conn.active.as_ref().map_or(0, |active| active.calls.len());
+        let waits = conn.active.as_ref().is_some_and(|active| active.calls.has_pending());
         match &mut conn.stage {
-            Stage::Http(Http::Answering(_)) if waits > 0 => self.go_on_answering(conn, from, desk, key),
+            Stage::Http(Http::Answering(_)) if waits => self.go_on_answering(conn, from, desk, key),
             Stage::Http(Http::Answering(exchange)) => {
                 let lines = memchr::memchr_iter(b'\n', &self.out[from..]).count();
                 if !exchange.began && lines <= 1 { self.answer(conn, from) } else { self.end_answer(conn, from, desk) }
@@ -154,7 +154,7 @@ impl<S: Service> Bench<S> {
                 let (keep, chunked) = (listening.keep, listening.chunked);
                 let lines = self.out.split_off(from);
                 lines_of(&lines).for_each(|line| event::write_message(&mut self.out, chunked, None, line));
-                if waits > 0 { Ok(()) } else { self.end_stream(conn, keep, chunked) }
+                if waits { Ok(()) } else { self.end_stream(conn, keep, chunked) }
             }
             Stage::Http(Http::Streaming(standing)) => {
                 let lines = self.out.split_off(from);
@@ -279,6 +279,21 @@ impl<S: Service> Bench<S> {
         if keep { Ok(()) } else { Err(Parting::HttpDone) }
     }
 
+    /// Its session has ended, and the call with it.
+    pub(super) fn end_with_session(&mut self, conn: &mut Connection<S::Session>) -> Result<(), Parting> {
+        let Stage::Http(Http::Answering(exchange)) = &conn.stage else { return Ok(()) };
+        let (keep, chunked) = (exchange.keep, exchange.chunked);
+        if exchange.gone {
+            return Err(Parting::PeerVanished);
+        }
+        if exchange.began {
+            return self.end_stream(conn, keep && chunked, chunked);
+        }
+        let origin = exchange.origin.clone();
+        self.write_refusal(Refusal::SessionUnknown, Manner { keep, chunked, origin: origin.as_deref() });
+        self.next_request(conn, keep)
+    }
+
     fn begin_events(&mut self, exchange: &mut Exchange, desk: &Desk<'_>) {
         if exchange.began {
             return;
@@ -338,13 +353,7 @@ impl<S: Service> Bench<S> {
     }
 
     /// The client reads on elsewhere.
-    pub(super) fn resume(
-        &mut self,
-        conn: &mut Connection<S::Session>,
-        place: Place,
-        after: u32,
-        desk: &Desk<'_>,
-    ) {
+    pub(super) fn resume(&mut self, conn: &mut Connection<S::Session>, place: Place, after: u32, desk: &Desk<'_>) {
         let Stage::Http(Http::Answering(exchange)) = &mut conn.stage else { return };
         let Some(session) = exchange.session.clone() else { return };
         for kept in session.state().behind(EventId { stream: exchange.stream, number: after }) {
@@ -367,7 +376,7 @@ impl<S: Service> Bench<S> {
     ) -> bool {
         let lost = matches!(parting, Parting::PeerClosed | Parting::PeerVanished | Parting::PeerHalfClosed);
         let Stage::Http(Http::Answering(exchange)) = &conn.stage else { return false };
-        let waits = conn.active.as_ref().is_some_and(|active| active.calls.len() > 0);
+        let waits = conn.active.as_ref().is_some_and(|active| active.calls.has_pending());
         let may = lost && waits && exchange.is_resumable() && !exchange.gone && !self.house.is_draining();
         if may {
             self.detach(conn, desk);

@@ -189,7 +189,7 @@ impl<T> Connection<T> {
     pub(in crate::conn) fn settle_down(&mut self) {
         let Stage::Http(Http::Listening(listening)) = &mut self.stage else { return };
         if let Some(active) = &mut self.active
-            && active.calls.len() > 0
+            && active.calls.has_pending()
         {
             active.calls.shrink();
             listening.calls = std::mem::take(&mut active.calls);

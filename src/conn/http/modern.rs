@@ -1,8 +1,6 @@
 //! The rules of 2026-07-28 for what stands in the header lines and in the body of one POST (spec
 //! basic/transports/streamable-http#request-metadata).
 
-use std::borrow::Cow;
-
 use crate::mcp::{Era, Fault, Refusal, Revision};
 use crate::wire::http::{self, Request, mirrored};
 use crate::wire::json;
@@ -26,6 +24,13 @@ impl<'m> Meta<'m> {
             pick(meta, prefix)
         });
         Self { version, capabilities, name, uri }
+    }
+}
+
+impl Meta<'_> {
+    /// The name of the tool that is called.
+    pub(super) fn tool(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.name.and_then(json::string)
     }
 }
 
@@ -85,36 +90,21 @@ pub(super) fn check(request: &Request<'_>, method: &str, meta: &Meta<'_>) -> Res
     Ok(())
 }
 
-/// Whether `Mcp-Param-*` lines say what the arguments say. `mirrors` are the lines' names behind that prefix, each with the
-/// path to its argument, as the tool's `inputSchema` has them under `x-mcp-header`; `arguments` is a raw JSON object.
+/// Whether `Mcp-Param-*` lines say what the arguments say, `expected` being the names behind that prefix and the values that
+/// the tool's schema asks for. Lines that it does not ask for are not looked at.
 ///
 /// # Errors
 /// The first line that is missing, malformed or different.
-#[cfg_attr(not(test), expect(dead_code, reason = "waits for the tools' schemas to be in the directory"))]
-pub(super) fn check_arguments(
-    request: &Request<'_>,
-    mirrors: &[(Box<str>, Vec<Box<str>>)],
-    arguments: Option<&str>,
-) -> Result<(), Refusal<'static>> {
-    for (name, path) in mirrors {
+pub(super) fn check_params(request: &Request<'_>, expected: &[(String, String)]) -> Result<(), Refusal<'static>> {
+    for (name, value) in expected {
         let line = format!("Mcp-Param-{name}");
-        let mut value = arguments;
-        for key in path {
-            value = value.and_then(|object| json::pick(object, [key]).ok()).and_then(|[value]| value);
-        }
-        let header = request.line(&line).map_err(|_| mismatch(&line, "is there twice"))?;
-        match (value.filter(|value| *value != "null"), header) {
-            (None, _) => {}
-            (Some(_), None) => return Err(mismatch(&line, "is missing")),
-            (Some(value), Some(header)) => {
-                let told = mirrored(header).ok_or_else(|| mismatch(&line, "has a value that is none"))?;
-                let meant = json::string(value).unwrap_or(Cow::Borrowed(value));
-                let number = |text: &str| text.parse::<f64>().ok();
-                let equal = told == meant || (number(value).is_some() && number(&told) == number(value));
-                if !equal {
-                    return Err(mismatch(&line, "does not say what the body says"));
-                }
-            }
+        let header = request.line(&line).map_err(|_| mismatch(&line, "has a value that is none"))?;
+        let header = header.ok_or_else(|| mismatch(&line, "is missing"))?;
+        let told = mirrored(header).ok_or_else(|| mismatch(&line, "has a value that is none"))?;
+        // Integers as numbers: 42.0 is 42 (spec basic/transports/streamable-http#server-validation).
+        let number = |text: &str| text.parse::<f64>().ok();
+        if told != *value && (number(value).is_none() || number(value) != number(&told)) {
+            return Err(mismatch(&line, "does not say what the body says"));
         }
     }
     Ok(())
@@ -130,4 +120,45 @@ fn same(name: &str, header: Option<&str>, body: &str) -> Result<(), Refusal<'sta
 
 fn mismatch(name: &str, what: &str) -> Refusal<'static> {
     Fault::HeaderMismatch.because(format!("Header mismatch: {name} {what}; send what stands in the body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Config;
+    use crate::wire::http::{Reader, Step};
+
+    fn checked(lines: &str, expected: &[(&str, &str)]) -> Result<(), Refusal<'static>> {
+        let mut head = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n").into_bytes();
+        let Ok(Step::Whole { request, .. }) = Reader::default().next(&mut head, &Config::default()) else {
+            panic!("{lines}")
+        };
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        check_params(&request, &expected)
+    }
+
+    #[test]
+    fn lines_for_arguments_say_what_the_arguments_say() {
+        for (lines, name, value) in [
+            ("Mcp-Param-Region: us-west1\r\n", "Region", "us-west1"),
+            ("mcp-param-REGION: =?base64?SGVsbG8=?=\r\n", "Region", "Hello"),
+            ("Mcp-Param-Region: =?base64?SGVsbG8=\r\n", "Region", "=?base64?SGVsbG8="),
+            ("Mcp-Param-N: 42.0\r\n", "N", "42"),
+            ("Mcp-Param-B: true\r\nMcp-Param-Other: x\r\n", "B", "true"),
+        ] {
+            assert_eq!(checked(lines, &[(name, value)]), Ok(()), "{lines}");
+        }
+        for lines in [
+            "",
+            "Mcp-Param-Region: us-west2\r\n",
+            "Mcp-Param-Region: =?base64?SGVsbG8?=\r\n",
+            "Mcp-Param-Region: =?base64?SGVs!!!!?=\r\n",
+            "Mcp-Param-Region: us-west1\r\nMcp-Param-Region: us-west1\r\n",
+        ] {
+            let refusal = checked(lines, &[("Region", "us-west1")]).expect_err(lines);
+            assert_eq!(refusal.fault, Fault::HeaderMismatch, "{lines}");
+        }
+        assert_eq!(checked("Mcp-Param-Region: anything\r\n", &[]), Ok(()));
+    }
 }

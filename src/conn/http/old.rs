@@ -7,9 +7,9 @@ use super::session::Place;
 use super::{Http, Standing};
 use crate::actor::{Desk, Sibling};
 use crate::conn::Bench;
+use crate::conn::Resident;
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::Service;
-use crate::conn::Resident;
 use crate::pool::Key;
 use crate::wire::http::{self, Manner, Refusal, Request, event};
 

@@ -69,7 +69,14 @@ impl<S: Service> Bench<S> {
         };
         let mut exchange = Exchange::new(request, None, desk.now);
         exchange.revision = Some(Revision::V2026_07_28);
-        if let Err(refusal) = modern::check(request, method, meta) {
+        let params = message.params.unwrap_or("{}");
+        let expected = |service: &mut S| match (&**method, meta.tool()) {
+            ("tools/call", Some(tool)) => service.param_headers(&tool, params),
+            _ => Vec::new(),
+        };
+        let checked = modern::check(request, method, meta)
+            .and_then(|()| modern::check_params(request, &expected(&mut self.service)));
+        if let Err(refusal) = checked {
             exchange.malformed = true;
             self.house.ledger.faults.add(refusal.fault);
             return self.fail(conn, exchange, desk, key, |out| refusal.write(out, Some(id)));
@@ -104,7 +111,8 @@ impl<S: Service> Bench<S> {
                     && let Some(fault) = self.too_much(&session, *id)
                 {
                     self.house.ledger.faults.add(fault);
-                    return self.fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(*id)));
+                    return self
+                        .fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(*id)));
                 }
                 is_for_others = hand_on(&session, &message);
             }

@@ -64,7 +64,8 @@ impl<S: Service> Bench<S> {
             Ok(http::Step::More) => Ok(Step::More(0)),
             Ok(http::Step::Head(request)) => {
                 // Before its body has come; what is left of it would be taken for a request.
-                self.route(conn, &request).map_err(|refusal| self.refuse(refusal, Manner { keep: false, ..Manner::of(&request) }))?;
+                self.route(conn, &request)
+                    .map_err(|refusal| self.refuse(refusal, Manner { keep: false, ..Manner::of(&request) }))?;
                 if request.expects_continue {
                     http::write_continue(&mut self.out);
                 }
@@ -98,9 +99,7 @@ impl<S: Service> Bench<S> {
             Route::Preflight | Route::Upgrade => Ok(route),
             // A service of another kind has no sessions to keep.
             _ if S::resident(&mut S::Session::default()).is_none() => Err(Refusal::NotFound),
-            Route::Post if !request.accepts_all && !(request.accepts_json && request.accepts_events) => {
-                Err(Refusal::NotAcceptable)
-            }
+            Route::Post if !request.accepts_all && !request.accepts_both() => Err(Refusal::NotAcceptable),
             Route::Post | Route::OldMessage if !is_json(request.content_type) => Err(Refusal::ContentType),
             Route::Get | Route::OldStream if !request.accepts_events => Err(Refusal::NotAcceptable),
             Route::Get | Route::Delete => match request.version.map(Revision::parse) {

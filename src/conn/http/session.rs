@@ -72,6 +72,12 @@ impl Place {
     }
 }
 
+impl Waiting {
+    fn is_for(&self, id: Id<'_>) -> bool {
+        self.ids.iter().any(|own| Id::from_raw(own).is_ok_and(|own| own == id))
+    }
+}
+
 impl SessionId {
     /// As it stands in `Mcp-Session-Id`.
     pub(super) fn text(self) -> String {
@@ -138,8 +144,7 @@ impl State {
 
     /// Whether a request with this id waits.
     pub(super) fn has(&self, id: Id<'_>) -> bool {
-        let same = |own: &Box<str>| Id::from_raw(own).is_ok_and(|own| own == id);
-        self.busy.as_ref().is_some_and(|busy| busy.waiting.iter().any(|waiting| waiting.ids.iter().any(same)))
+        self.busy.as_ref().is_some_and(|busy| busy.waiting.iter().any(|waiting| waiting.is_for(id)))
     }
 
     /// Notes that a POST waits.
@@ -165,9 +170,8 @@ impl State {
 
     /// Where the request with this id waits.
     pub(super) fn who_waits_for(&self, id: Id<'_>) -> Option<Place> {
-        let same = |own: &Box<str>| Id::from_raw(own).is_ok_and(|own| own == id);
         let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
-        waiting.find(|waiting| waiting.ids.iter().any(same)).map(|waiting| waiting.place.clone())
+        waiting.find(|waiting| waiting.is_for(id)).map(|waiting| waiting.place.clone())
     }
 
     /// Where the question with this id was asked; where none was noted, the stream of the GET.

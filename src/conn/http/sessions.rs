@@ -114,7 +114,8 @@ impl Sessions {
         let mut ended = 0;
         for _ in 0..REAPED_AT_ONCE {
             let part = self.next_part.fetch_add(1, Ordering::Relaxed) % PARTS;
-            let over: Vec<Named> = lock(&self.parts[part]).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
+            let over: Vec<Named> =
+                lock(&self.parts[part]).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
             self.count.fetch_sub(over.len(), Ordering::AcqRel);
             ended += over.len();
             over.iter().for_each(|named| named.0.end());
@@ -133,7 +134,7 @@ impl Sessions {
 
     fn is_over(&self, state: &session::State) -> bool {
         let unused = Duration::from_secs(self.now().saturating_sub(state.used).into());
-        !state.is_in_use() && unused.as_millis() as u64 > self.config.session_idle_ms
+        state.ended || !state.is_in_use() && unused.as_millis() as u64 > self.config.session_idle_ms
     }
 
     fn part(&self, id: SessionId) -> MutexGuard<'_, Part> {
@@ -201,7 +202,9 @@ mod tests {
         let name = session.id.text();
         assert_eq!((name.len(), sessions.len()), (32, 1));
         assert!(sessions.find(&name).is_some_and(|found| Arc::ptr_eq(&found, &session)));
-        for forged in ["", "0", &name[1..], &name.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A"), &"0".repeat(32)] {
+        for forged in
+            ["", "0", &name[1..], &name.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A"), &"0".repeat(32)]
+        {
             assert!(sessions.find(forged).is_none(), "{forged}");
         }
         assert!(sessions.remove(session.id) && !sessions.remove(session.id));
@@ -227,10 +230,8 @@ mod tests {
         }
         let poll = mio::Poll::new().expect("a poll");
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
-        let place = session::Place {
-            inbox: Arc::new(crate::actor::Inbox::new(waker)),
-            key: crate::pool::Key::from_bits(1),
-        };
+        let place =
+            session::Place { inbox: Arc::new(crate::actor::Inbox::new(waker)), key: crate::pool::Key::from_bits(1) };
         busy.state().wait(1, place, Vec::new());
         std::thread::sleep(Duration::from_millis(1_100));
         let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::session::{HttpSession, Place};
 use super::request::Stop;
+use super::session::{HttpSession, Place};
 use super::{Http, Standing};
 use crate::actor::{Desk, Sibling};
 use crate::conn::connection::{Connection, Stage};
@@ -118,8 +118,7 @@ impl<S: Service> Bench<S> {
                 if let Some(active) = &mut conn.active {
                     active.calls = super::Calls::default();
                 }
-                // Nothing waits any more, so the answer ends.
-                self.talk(conn, desk, key, |_, _| ())
+                self.end_with_session(conn)
             }
             // It is over, or something else by now.
             _ => Ok(()),

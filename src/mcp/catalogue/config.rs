@@ -14,7 +14,8 @@ pub struct CatalogueConfig {
     pub page_bytes: usize,
     /// How long an upstream that is gone keeps its entries, in milliseconds.
     pub gone_ms: u64,
-    /// Bytes of all rendered lists together. What comes after in the order of the configuration is left out.
+    /// Bytes of all rendered lists together; what the servers have sent is kept besides. What comes after in the order of
+    /// the configuration is left out.
     pub bytes_max: usize,
 }
 
@@ -39,7 +40,8 @@ impl Default for CatalogueConfig {
             page_bytes: 1 << 20,
             // Longer than a server takes to start anew, shorter than anybody waits for one that is gone for good.
             gone_ms: 300_000,
-            // 100,000 tools of 200 bytes in four revisions' words; a usual catalogue takes some 100 KiB.
+            // Some 100,000 tools of 400 bytes, which two kinds of revisions see in different words; a usual catalogue
+            // takes 100 KiB.
             bytes_max: 96 << 20,
         }
     }

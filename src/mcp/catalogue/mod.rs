@@ -151,6 +151,13 @@ impl Catalogue {
         }
     }
 
+    /// The raw JSON object of the entry that clients have under this name or URI, as the newest revision sees it.
+    #[must_use]
+    pub fn entry(&self, list: List, name: &str) -> Option<&[u8]> {
+        let shelf = &self.shelves[list.index()];
+        Some(shelf.text(shelf.place(name)?, Revision::NEWEST))
+    }
+
     /// Every entry, in order.
     pub fn listing(&self) -> impl Iterator<Item = Listed<'_>> {
         List::ALL.into_iter().flat_map(|list| {

@@ -50,14 +50,18 @@ pub(super) struct Chosen<'o> {
 /// What is in the catalogue, by [`List::index`].
 pub(super) type Lists<'o> = [Vec<Chosen<'o>>; 4];
 
-/// Chooses from the parts in their order. `bytes_max` bounds the texts as all revisions will see them.
+/// What an entry takes besides its texts and names: its places in the lists and maps, and what the allocator adds.
+pub(super) const ENTRY_BYTES: usize = 160;
+
+/// Chooses from the parts in their order. `bytes_max` bounds what the entries take, the texts of all revisions included.
 pub(super) fn select<'o>(parts: &[Part<'o>], bytes_max: usize) -> (Lists<'o>, Vec<LeftOut>) {
     let mut left_out = Omissions { parts, all: Vec::new() };
     let (valid, views) = valid(parts, &mut left_out);
     let mut lists = Lists::default();
     let (mut spent, mut full) = (0_usize, false);
     for (list, chosen) in valid {
-        spent = spent.saturating_add(chosen.entry.text.len() * views[list.index()]);
+        let Entry { key, text } = chosen.entry;
+        spent = spent.saturating_add(text.len() * views[list.index()] + 2 * key.len() + ENTRY_BYTES);
         // Once something is left out, all behind it is: or the catalogue would be one of what happens to be small.
         full |= spent > bytes_max;
         if full {

@@ -71,9 +71,14 @@ impl Shelf {
         &self.items
     }
 
+    /// The place of the entry that is shown by this name.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).map(|&at| at as usize)
+    }
+
     /// The entry that is shown by this name.
     pub(super) fn find(&self, name: &str) -> Option<&Item> {
-        self.places.get(name).map(|&at| &self.items[at as usize])
+        self.place(name).map(|at| &self.items[at])
     }
 
     /// One entry's text.

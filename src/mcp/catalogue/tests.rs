@@ -161,6 +161,8 @@ fn names_that_collide_are_shown_with_their_upstream_and_routed_by_it() {
     assert_eq!(catalogue.route(&tool("web_search"), |_| true), Some((1, "search")));
     assert_eq!(catalogue.route(&tool("log"), |_| true), Some((0, "log")));
     assert_eq!(catalogue.route(&tool("search"), |_| true), None);
+    let entry = catalogue.entry(List::Tools, "web_search").unwrap();
+    assert_eq!(parsed(std::str::from_utf8(entry).unwrap()), json!({"name":"web_search","title":"T"}));
     assert_eq!(catalogue.route(&Target::Prompt("log".into()), |_| true), None);
 }
 
@@ -217,7 +219,8 @@ fn entries_that_are_no_json_objects_harm_no_other() {
 fn the_catalogue_is_bounded_and_says_what_is_left_out() {
     let (a, b) = (offer(List::Tools, &["a1", "a2"]), offer(List::Tools, &["b1"]));
     // Two texts, as the older revisions have no titles.
-    let room = 2 * a.lists[0].iter().map(|entry| entry.text.len()).sum::<usize>();
+    let bytes = |entry: &Entry| 2 * (entry.text.len() + entry.key.len()) + select::ENTRY_BYTES;
+    let room = a.lists[0].iter().map(bytes).sum();
     let full = CatalogueConfig { bytes_max: room, ..CatalogueConfig::default() };
     let catalogue = render(&[("a", &a), ("b", &b)], &full);
     assert_eq!(shown(&catalogue, List::Tools), ["a1", "a2"]);

@@ -86,6 +86,9 @@ fn is_of_an_object(schema: &str) -> bool {
 }
 
 /// Appends a definition as the text that came, in one line: without the members in `hidden`, and by another `name`.
+///
+/// What is new inside of a member (a prompt argument's title) stays: all schemas allow members that they do not know, and
+/// only those of the definition itself change what a client does with it.
 pub(super) fn write(out: &mut Vec<u8>, what: What, definition: &str, hidden: Members, name: Option<&str>) {
     if hidden == Members::default() && name.is_none() {
         return push(out, definition);

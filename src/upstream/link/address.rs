@@ -18,6 +18,7 @@ use crate::upstream::trouble::{Trouble, TroubleKind};
 /// A URL of an upstream.
 #[derive(Clone)]
 pub(super) struct Address {
+    pub(super) scheme: String,
     /// `host:port`, to connect to.
     peer: String,
     /// For `Host`: the port only if it is not the scheme's own.
@@ -52,7 +53,8 @@ impl Address {
             None
         };
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Ok(Self { peer: format!("{name}:{port}"), host, target, tls })
+        let scheme = if is_secure { secure } else { plain }.to_owned();
+        Ok(Self { scheme, peer: format!("{name}:{port}"), host, target, tls })
     }
 
     pub(super) async fn connect(&self) -> Result<Stream, Trouble> {

@@ -77,6 +77,11 @@ impl<'b> Request<'b> {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
     }
 
+    /// Whether both forms of an answer are among the types accepted.
+    pub fn accepts_both(&self) -> bool {
+        self.accepts_json && self.accepts_events
+    }
+
     /// The value of `name` in the query, as it was written.
     pub fn query(&self, name: &str) -> Option<&'b str> {
         let (_, query) = self.target.split_once('?')?;

@@ -19,7 +19,7 @@ use crate::wire::sse::{Decoder, Step};
 
 /// How long a notification, or an answer of ours, may take to be accepted.
 const ONE_WAY_MAX: Duration = Duration::from_secs(30);
-/// How long a stream may stay open behind the answer that should have ended it, so that its connection can be kept.
+/// How long a response may go on behind the answer that should have ended it, so that its connection can be kept.
 const AFTER_ANSWER: Duration = Duration::from_millis(300);
 /// How often a broken stream is taken up again without an event in between.
 const RESUMED_MAX: u32 = 5;
@@ -40,8 +40,9 @@ pub(super) struct Job {
 pub(super) enum JobKind {
     /// An answer. A legacy stream that breaks may be resumed; `initialize` may bring a session.
     Request { number: u64, is_legacy: bool, is_initialize: bool },
-    /// That it is accepted. Nothing else is sent before `notifications/initialized` is.
-    OneWay { is_initialized: bool },
+    /// That it is accepted. Nothing else is sent before `notifications/initialized` is. The answer to a request of
+    /// 2024-11-05 comes elsewhere, unless it is not accepted.
+    OneWay { is_initialized: bool, request: Option<u64> },
 }
 
 /// A lane's end of things.
@@ -66,13 +67,17 @@ impl Lane {
                         self.deliver(News::Failed(Some(number), trouble), true)
                     }
                 },
-                JobKind::OneWay { is_initialized } => {
+                JobKind::OneWay { is_initialized, request } => {
                     let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, &job)).await;
                     let outcome = outcome.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Mute, "")));
                     if outcome.is_err() {
                         wire.hang_up();
                     }
-                    self.deliver(News::Sent { is_initialized, outcome }, true)
+                    let what = match (request, outcome) {
+                        (Some(_), Err(trouble)) => News::Failed(request, trouble),
+                        (_, outcome) => News::Sent { is_initialized, outcome },
+                    };
+                    self.deliver(what, true)
                 }
             };
             if !done.await {
@@ -90,8 +95,13 @@ impl Lane {
         let response = wire.ask(&job.order).await?;
         match response.status().as_u16() {
             200..=299 => {
-                // Commonly none. What a server says here is for nobody.
-                if collect(wire, response.into_body(), TRUSTED_BYTES).await.is_err() {
+                // Commonly none; what a server says here is for nobody. A stream may stay open for ever.
+                let is_stream = answer::judge(&response, false) == Ok(Body::Events);
+                let is_over = !is_stream
+                    && timeout(AFTER_ANSWER, collect(wire, response.into_body(), TRUSTED_BYTES))
+                        .await
+                        .is_ok_and(|rest| rest.is_ok());
+                if !is_over {
                     wire.hang_up();
                 }
                 Ok(())

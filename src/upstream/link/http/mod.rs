@@ -1,6 +1,7 @@
 //! Streamable HTTP, all revisions: each message a POST on a connection of a small pool, answers as JSON or event streams.
 
 mod answer;
+mod former;
 mod headers;
 mod lane;
 mod standing;
@@ -54,6 +55,10 @@ enum News {
     Failed(Option<u64>, Trouble),
     /// `initialize` has brought a session.
     Session(HeaderValue),
+    /// The server is of 2024-11-05 and takes messages there.
+    FormerEndpoint(Uri),
+    /// Its stream ended, and the link with it.
+    Over(Trouble),
     /// A message that has no answer was accepted, or not.
     Sent {
         is_initialized: bool,
@@ -87,6 +92,13 @@ pub(super) struct HttpLink {
     /// `notifications/initialized` is on its way: what comes behind it must not overtake it.
     is_initializing: bool,
     standing: Option<AbortHandle>,
+    /// The last `initialize`, as long as it may have to be sent in another way.
+    initialize: Option<(u64, Order)>,
+    /// The same, while a server of 2024-11-05 is asked where it takes messages.
+    former_initialize: Option<(u64, Order)>,
+    /// Where a server of 2024-11-05 takes messages.
+    former: Option<Uri>,
+    over: Option<Trouble>,
     tell: mpsc::Sender<Delivery>,
     news: mpsc::Receiver<Delivery>,
     batch: Vec<Delivery>,
@@ -127,6 +139,10 @@ impl HttpLink {
             waiting_bytes: 0,
             is_initializing: false,
             standing: None,
+            initialize: None,
+            former_initialize: None,
+            former: None,
+            over: None,
             tell,
             news,
             batch: Vec::new(),
@@ -143,28 +159,39 @@ impl HttpLink {
                 if is_initialize {
                     self.forget_session();
                 }
-                JobKind::Request { number, is_legacy: revision.era() == Era::Legacy, is_initialize }
+                match self.former {
+                    Some(_) => JobKind::OneWay { is_initialized: false, request: Some(number) },
+                    None => JobKind::Request { number, is_legacy: revision.era() == Era::Legacy, is_initialize },
+                }
             }
             Purpose::Notification { method, .. } => {
-                JobKind::OneWay { is_initialized: method == "notifications/initialized" }
+                JobKind::OneWay { is_initialized: method == "notifications/initialized", request: None }
             }
-            Purpose::Response => JobKind::OneWay { is_initialized: false },
+            Purpose::Response => JobKind::OneWay { is_initialized: false, request: None },
             Purpose::Cancel { number, revision } => {
                 // Modern: closing the response stream is the cancellation (spec 2026-07-28
                 // basic/transports/streamable-http#cancellation). Legacy: the notification is; nobody reads on either.
                 let was_sent = self.stop(number);
-                if !was_sent || revision.era() == Era::Modern {
+                if (!was_sent && self.former.is_none()) || revision.era() == Era::Modern {
                     return;
                 }
-                JobKind::OneWay { is_initialized: false }
+                JobKind::OneWay { is_initialized: false, request: None }
             }
         };
         let mut headers = self.base.clone();
         headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
         headers::add_mirrored(&mut headers, &outgoing.purpose);
         let is_repeatable = !matches!(outgoing.purpose, Purpose::Request { method: "tools/call", .. });
-        let (target, body) = (self.endpoint.target.clone(), Bytes::copy_from_slice(outgoing.text));
+        let target = self.former.as_ref().unwrap_or(&self.endpoint.target).clone();
+        let body = Bytes::copy_from_slice(outgoing.text);
         let order = Order { verb: Method::POST, target, headers, body, is_repeatable };
+        if let JobKind::Request { number, is_initialize: true, .. } = kind {
+            self.initialize = Some((number, order.clone()));
+        }
+        self.queue(order, kind);
+    }
+
+    fn queue(&mut self, order: Order, kind: JobKind) {
         self.waiting_bytes += order.body.len();
         self.waiting.push_back(Job { order, kind });
         self.hand_out();
@@ -179,6 +206,9 @@ impl HttpLink {
     pub(super) async fn fill(&mut self) -> Result<(), Trouble> {
         let waited = self.waiting.len();
         while self.arrived.is_empty() && (waited == 0 || self.waiting.len() >= waited) {
+            if let Some(trouble) = &self.over {
+                return Err(trouble.clone());
+            }
             // Never none: the link itself holds a sender.
             self.news.recv_many(&mut self.batch, NEWS_MAX).await;
             self.take_batch();
@@ -230,14 +260,36 @@ impl HttpLink {
             }
             match delivery.news {
                 News::Nothing => {}
+                News::Failed(Some(number), trouble)
+                    if former::may_be(&trouble) && self.initialize.as_ref().is_some_and(|it| it.0 == number) =>
+                {
+                    self.try_former(number, trouble);
+                }
                 News::Message(on, text) => self.arrived.push_back((on, Ok(text))),
                 News::Failed(on, trouble) => self.arrived.push_back((on, Err(trouble))),
                 News::Session(session) => self.session = Some(session),
+                News::FormerEndpoint(target) => {
+                    self.former = Some(target.clone());
+                    if let Some((number, order)) = self.former_initialize.take() {
+                        let kind = JobKind::OneWay { is_initialized: false, request: Some(number) };
+                        self.queue(Order { target, ..order }, kind);
+                    }
+                }
+                News::Over(trouble) => self.over = Some(trouble),
                 News::Sent { is_initialized, outcome } => self.sent(is_initialized, outcome),
             }
         }
         self.batch = batch;
         self.hand_out();
+    }
+
+    /// Tries the transport of 2024-11-05 after a refusal that a server of that time would give.
+    fn try_former(&mut self, number: u64, refusal: Trouble) {
+        // Once: the same refusal, given again, is the last word.
+        self.former_initialize = self.initialize.take();
+        let listening =
+            former::listen(Arc::clone(&self.endpoint), self.base.clone(), number, refusal, self.tell.clone());
+        self.tasks.spawn(listening);
     }
 
     fn sent(&mut self, is_initialized: bool, outcome: Result<(), Trouble>) {
@@ -251,7 +303,8 @@ impl HttpLink {
         }
         if is_initialized {
             self.is_initializing = false;
-            if self.agreed.is_some_and(|revision| revision.era() == Era::Legacy) && self.standing.is_none() {
+            let is_legacy = self.agreed.is_some_and(|revision| revision.era() == Era::Legacy);
+            if is_legacy && self.standing.is_none() && self.former.is_none() {
                 let mut headers = self.base.clone();
                 headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
                 let listening = standing::listen(Arc::clone(&self.endpoint), headers, self.tell.clone());
@@ -278,7 +331,7 @@ impl HttpLink {
                     lane.on = Some(request);
                     self.on.insert(request, number);
                 }
-                JobKind::OneWay { is_initialized } => self.is_initializing |= is_initialized,
+                JobKind::OneWay { is_initialized, .. } => self.is_initializing |= is_initialized,
             }
             if let Err(refused) = lane.jobs.try_send(job) {
                 // A lane that panicked: another one will do.

@@ -20,7 +20,7 @@ use crate::wire::sse::{Decoder, Step};
 /// Longest wait between two tries, where the server asks for none.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Not a lane: nothing is ever given to it.
-const NO_LANE: u64 = u64::MAX;
+pub(super) const NO_LANE: u64 = u64::MAX;
 
 /// Why a stream is over.
 enum Over {

@@ -433,3 +433,65 @@ async fn the_standing_stream_is_opened_again_where_it_broke() {
     assert_eq!(next(&mut link).await, (None, Ok("{\"second\":1}".into())));
     assert!(heard.lock().unwrap().len() >= 4);
 }
+
+#[tokio::test]
+async fn a_server_of_2024_is_found_behind_its_refusal_and_everything_goes_its_way() {
+    // What is posted has no answer of its own: it comes on the stream, which this server ends after the second message.
+    let (target, heard) = server(|request, _| match request {
+        post if post.starts_with("POST /mcp") => {
+            Reply::Keep("HTTP/1.1 405 No\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n\r\n".into())
+        }
+        post if post.starts_with("POST /messages?id=1") => Reply::Keep(accepted()),
+        _ => Reply::Close(events(&format!(
+            "event: endpoint\ndata: /messages?id=1\n\ndata: {ANSWER}\n\ndata: {{\"second\":1}}\n\n"
+        ))),
+    })
+    .await;
+    let mut link = open(&target).await;
+    link.put(initialize());
+    assert_eq!(next(&mut link).await, (None, Ok(ANSWER.into())));
+    link.agreed(Revision::V2024_11_05);
+    link.put(initialized());
+    assert_eq!(next(&mut link).await, (None, Ok("{\"second\":1}".into())));
+    let ended = loop {
+        if let Err(trouble) = link.fill().await {
+            break trouble;
+        }
+    };
+    assert_eq!(ended.kind, TroubleKind::Lost);
+    let heard = heard.lock().unwrap();
+    assert!(heard[1].starts_with("GET /mcp"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_of_no_time_at_all_fails_by_what_it_said_first() {
+    let (target, heard) = server(|request, _| {
+        let status = if request.starts_with("GET") { "404 Not Found" } else { "405 Not Allowed" };
+        Reply::Keep(format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: 0\r\n\r\n"))
+    })
+    .await;
+    let mut link = open(&target).await;
+    link.put(initialize());
+    let (on, came) = next(&mut link).await;
+    assert_eq!((on, came.unwrap_err().status), (Some(0), Some(405)));
+    assert_eq!(heard.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_notification_that_is_answered_with_a_stream_holds_nobody_up() {
+    let (target, _) = server(|request, before| {
+        session(request).unwrap_or_else(|| match before {
+            1 => Reply::Hold(events(": why not\n\n")),
+            _ if request.starts_with("GET") => Reply::Keep("HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n".into()),
+            _ => Reply::Keep(json("200 OK", ANSWER)),
+        })
+    })
+    .await;
+    let mut link = open(&target).await;
+    link.put(initialize());
+    assert!(next(&mut link).await.1.is_ok());
+    link.agreed(LEGACY);
+    link.put(initialized());
+    link.put(list(1));
+    assert_eq!(next(&mut link).await, (Some(1), Ok(ANSWER.into())));
+}
