@@ -100,12 +100,7 @@ impl Life {
         tag: u64,
         floor: u32,
     ) -> Self {
-        let terms = Terms {
-            revision: Revision::NEWEST,
-            features: Features::NONE,
-            http: false,
-            private: tag > 0,
-        };
+        let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: tag > 0 };
         let mux =
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
         let sessions = Sessions::new(
@@ -238,7 +233,12 @@ impl Life {
     }
 
     /// Serves until the link, or everything, ends.
-    async fn serve(&mut self, link: &mut Link, agreed: &Agreed, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
+    async fn serve(
+        &mut self,
+        link: &mut Link,
+        agreed: &Agreed,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Trouble> {
         let mut lists = Lists::new(!self.is_private());
         let upstream = Arc::clone(&self.upstream);
         let own_door = self.door.clone();

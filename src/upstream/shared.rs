@@ -8,8 +8,8 @@ use super::link::Limits;
 use super::loudness::Loudness;
 use super::offers::Standing;
 use crate::actor::News;
-use crate::mcp::request_state::Secret;
 use crate::mcp::Era;
+use crate::mcp::request_state::Secret;
 
 /// How one upstream is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,13 +18,7 @@ const UPDATED_MAX: usize = 10_000;
 
 impl Mux {
     /// An answer, to `number` by its id, on the response stream of `on`.
-    pub(super) fn answered(
-        &mut self,
-        on: Option<u64>,
-        number: Option<u64>,
-        answer: Result<&str, &str>,
-        now: Instant,
-    ) {
+    pub(super) fn answered(&mut self, on: Option<u64>, number: Option<u64>, answer: Result<&str, &str>, now: Instant) {
         let number = match (number, on) {
             (Some(number), None) => number,
             (Some(number), Some(on)) if number == on => number,

@@ -155,8 +155,7 @@ impl Mux {
         wanted.push_str(if something { "}" } else { "{}" });
         let old = self.watches.listening.take();
         if something {
-            self.watches.listening =
-                self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
+            self.watches.listening = self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
         }
         if let Some(old) = old.filter(|&old| self.remove(old).is_some()) {
             self.tell_cancelled(old, sink);

@@ -240,7 +240,8 @@ impl Mux {
     fn full(&self) -> Trouble {
         let most = self.knobs.in_flight_max;
         let wait = Some(Duration::from_secs(1));
-        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)")).with_retry_after(wait)
+        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)"))
+            .with_retry_after(wait)
     }
 
     /// Writes the call with this number to the link.
@@ -262,8 +263,7 @@ impl Mux {
             _ => Vec::new(),
         };
         let name = (parcel.method != Method::Complete).then_some(&*parcel.name);
-        let purpose =
-            Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
+        let purpose = Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
         pending.offset = self.put;
         pending.bytes = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         pending.heard = now;
@@ -350,7 +350,9 @@ impl Mux {
                     for message in batch {
                         match message {
                             Ok(message) => self.handle_message(on, &message, &[], now),
-                            Err(malformed) => self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now),
+                            Err(malformed) => {
+                                self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now)
+                            }
                         }
                     }
                 }

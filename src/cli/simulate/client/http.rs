@@ -177,8 +177,7 @@ mod tests {
 
     const JSON: &[u8] =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: abc\r\nContent-Length: 2\r\n\r\n{}rest";
-    const CHUNKED: &[u8] =
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
           e\r\nid: 1\r\ndata: \n\r\n1\r\n\n\r\n9\r\ndata: {}\n\r\n1\r\n\n\r\n0\r\n\r\nrest";
 
     #[test]
