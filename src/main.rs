@@ -14,7 +14,7 @@ use signal_hook::flag;
 use lakh::cli::fetch::Unfetched;
 use lakh::cli::profile::Unprofiled;
 use lakh::cli::{Cli, Command, Serve, doctor, profile, simulate};
-use lakh::config::{Config, Layers};
+use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
 use lakh::tree::Tree;
 use lakh::upstream::minder;
@@ -38,7 +38,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
-        Ok(cli) => cli.command.unwrap_or_else(|| Command::Serve(Serve::default())),
+        Ok(cli) => cli.command.unwrap_or_else(|| Command::Serve(Box::default())),
         Err(told) => {
             // To a reader that is gone nothing can be told.
             let _ = told.print();
@@ -100,17 +100,13 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Default < file < environment < flag.
-fn configure(flags: &Serve) -> Result<Config, Box<dyn Error>> {
-    let mut layers = Layers::default();
-    if let Some(file) = &flags.config {
-        layers = layers.file(file)?;
+/// What files, variables and flags say, and a word on standard error about what of it is left out.
+fn configure(flags: &Serve) -> Result<Config, Rejected> {
+    let Gathered { config, warnings } = gather(flags, std::env::vars())?;
+    for warning in warnings {
+        eprintln!("{warning}");
     }
-    layers = layers.environment(std::env::vars())?;
-    for (flag, knob, value) in flags.knobs() {
-        layers = layers.flag(flag, knob, &value)?;
-    }
-    Ok(layers.config()?)
+    Ok(config)
 }
 
 fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {

@@ -236,7 +236,8 @@ impl Tree {
             berths[number].meter.open.set(0);
             let listener =
                 listen::clients(clients, backlog).map_err(|error| format!("listen on {clients}: {error}"))?;
-            let life = incarnation.fetch_add(1, Ordering::Relaxed);
+            // No number of a ticket, or of a question, is used by two shards: a client over HTTP may be on several.
+            let life = incarnation.fetch_add(1, Ordering::Relaxed) * berths.len() as u32 + number as u32;
             let service = Mcp::new(Arc::clone(&house), Arc::clone(&directories), Arc::clone(&loudness), &mcp, life);
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
             running();

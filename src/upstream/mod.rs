@@ -1,13 +1,17 @@
 //! The MCP servers behind the gateway: the one that is built in, and those that it multiplexes its clients onto.
 
+pub mod config;
 pub mod directory;
 pub mod embedded;
 pub mod handle;
 pub mod link;
 pub mod loudness;
+pub mod mcp_json;
 pub mod minder;
+pub mod offers;
 pub mod trouble;
 
-pub use directory::{Directories, Directory, Server};
+pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
+pub use offers::{Offers, Standing};
