@@ -170,7 +170,8 @@ fn a_web_peer_that_misbehaves_is_found_out() {
 
 fn against_web(manner: web::Manner, dialect: &str, more: &str) -> Outcome {
     let target = web::peer(manner);
-    simulate(&format!("--connections 8 --hold 0.3 --dialect {dialect} --target {target} {more}")).expect("the run is done")
+    simulate(&format!("--connections 8 --hold 0.3 --dialect {dialect} --target {target} {more}"))
+        .expect("the run is done")
 }
 
 #[test]
