@@ -10,12 +10,10 @@ use std::{env, fs};
 use serde_json::Value;
 
 use super::load::{self, Client, LOAD_CORE, Measured, Result, SERVER_CORE, Server, Side};
-use super::{CLIENTS, INITIALIZE, INITIALIZED, call, check, upstream};
+use super::{CLIENTS, INITIALIZE, INITIALIZED, START_PATIENCE, call, check, upstream};
 
 /// What a client offers to understand, and says it speaks.
 const HEADERS: &str = "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n";
-/// A gateway may take this long until it offers the tool.
-const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A gateway's endpoint: its address, path, and its name of the tool.
 struct Endpoint {
@@ -148,9 +146,12 @@ impl Session {
         let (Some(start), Some(end)) = (text.find('{'), text.rfind('}')) else { return Err("no list of tools".into()) };
         let list: Value = serde_json::from_str(&text[start..=end])?;
         let tools = list["result"]["tools"].as_array().ok_or_else(|| format!("no tools: {list}"))?;
-        let names = tools.iter().filter_map(|tool| tool["name"].as_str());
-        let echo = names.filter(|name| name.ends_with("echo")).last().ok_or_else(|| format!("no echo: {list}"))?;
-        Ok(echo.to_owned())
+        let mut names = tools.iter().filter_map(|tool| tool["name"].as_str());
+        match (names.find(|name| name.ends_with("echo")), tools.len()) {
+            (Some(echo), 1) => Ok(echo.to_owned()),
+            // A gateway that answers by itself, or has not yet asked the server.
+            _ => Err(format!("not the one tool of the server: {list}").into()),
+        }
     }
 
     fn request(&self, body: &str) -> Vec<u8> {

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -34,6 +34,8 @@ pub(crate) fn option(name: &str, default: u64) -> Result<u64> {
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
+    /// What it prints, read as far as it was asked for; held, so that it can print.
+    printed: Option<BufReader<ChildStdout>>,
 }
 
 impl Server {
@@ -48,14 +50,9 @@ impl Server {
     /// One that prints `clients ADDRESS` when it is there.
     pub(crate) fn start(core: usize, command: &mut Command) -> Result<Self> {
         let mut server = Self::spawn(core, command.stdout(Stdio::piped()), SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let stdout = server.child.stdout.take().ok_or("no stdout")?;
-        for line in BufReader::new(stdout).lines() {
-            if let Some(rest) = line?.strip_prefix("clients") {
-                server.addr = rest.split_whitespace().next().ok_or("no address")?.parse()?;
-                return Ok(server);
-            }
-        }
-        Err("the server printed no address".into())
+        server.printed = server.child.stdout.take().map(BufReader::new);
+        server.addr = server.address_after("clients")?;
+        Ok(server)
     }
 
     /// One whose address is known.
@@ -64,7 +61,19 @@ impl Server {
         pin(core)?;
         let child = command.spawn();
         pin(LOAD_CORE)?;
-        Ok(Self { child: child?, addr })
+        Ok(Self { child: child?, addr, printed: None })
+    }
+
+    /// The address in the next line that begins with this word.
+    pub(crate) fn address_after(&mut self, word: &str) -> Result<SocketAddr> {
+        let printed = self.printed.as_mut().ok_or("a server that prints nothing")?;
+        for line in printed.lines() {
+            if let Some(rest) = line?.strip_prefix(word) {
+                let address = rest.split_whitespace().next().unwrap_or_default();
+                return Ok(address.trim_start_matches("http://").parse()?);
+            }
+        }
+        Err("the server printed no address".into())
     }
 }
 

@@ -10,13 +10,16 @@ mod upstream;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use lakh::cli::fetch::Admin;
 use load::{Client, LOAD_CORE, Measured, Result, SERVER_CORE, Server, Side, option};
 use memchr::memmem;
 
 const CLIENTS: usize = 100;
 const IN_FLIGHT: usize = 16;
+/// A gateway may take this long until it answers.
+const START_PATIENCE: Duration = Duration::from_secs(20);
 /// What is echoed; an answer without it is wrong.
 const TEXT: &str = "a text of forty-two bytes, to be said again";
 
@@ -36,8 +39,9 @@ fn main() -> Result<()> {
 /// Direct: load -> lakh. Through: load -> lakh -> lakh.
 fn compare(rounds: u64, time: Duration) -> Result<()> {
     let direct = Server::lakh(SERVER_CORE, &[])?;
-    let behind = Server::lakh(LOAD_CORE, &[])?;
+    let mut behind = Server::lakh(LOAD_CORE, &[])?;
     let gateway = Server::lakh(SERVER_CORE, &["--tcp", &behind.addr.to_string()])?;
+    wait_for(&gateway, &mut behind)?;
     for (clients, in_flight) in [(CLIENTS, IN_FLIGHT), (1, 1)] {
         let what = format!("{clients} x {in_flight} in flight");
         let mut straight = || calls(direct.addr, clients, in_flight, time);
@@ -48,6 +52,24 @@ fn compare(rounds: u64, time: Duration) -> Result<()> {
         println!("{what}: ratio {:.2}, {:.1} us added at the median\n", through / direct, longer - wait);
     }
     Ok(())
+}
+
+/// Waits until `gateway` answers calls and is connected to the server behind it: its own would answer them just so.
+fn wait_for(gateway: &Server, behind: &mut Server) -> Result<()> {
+    let admin = Admin::parse(&behind.address_after("admin")?.to_string())?;
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        let visited = admin.get("/metrics")?.lines().any(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap_or_default();
+            name.starts_with("lakh_connections_open") && !line.starts_with('#') && value != "0"
+        });
+        match calls(gateway.addr, 1, 1, Duration::ZERO) {
+            Ok(_) if visited => return Ok(()),
+            Ok(_) if Instant::now() > deadline => return Err("the gateway answers by itself".into()),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
 }
 
 /// Keeps `in_flight` calls on the way on each of the WebSockets.
