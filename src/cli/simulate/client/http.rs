@@ -107,7 +107,8 @@ pub(super) fn events(chunked: bool, bytes: &[u8]) -> Result<Option<(Messages, us
         ends.into_iter().max().flatten().and_then(|end| Some((Cow::Borrowed(bytes.get(..end)?), end)))
     };
     match taken {
-        Some((text, _)) if text.is_empty() => Err(Death::new(Cause::Closed, "the stream was ended by the gateway")),
+        // The last chunk came, behind whole events or in the middle of one.
+        Some((text, _)) if !is_whole(&text) => Err(Death::new(Cause::Closed, "the stream was ended by the gateway")),
         Some((text, length)) => Ok(Some((data(&text), length))),
         None if bytes.len() > MESSAGE_MAX => Err(wrong("an event without end", bytes)),
         None => Ok(None),
@@ -219,6 +220,8 @@ mod tests {
         assert_eq!(second, [b"{}"]);
         assert_eq!(events(true, &stream[taken + more..]).expect_err("the end").cause, Cause::Closed);
         assert!(events(true, &stream[..taken - 1]).expect("right").is_none());
+        let cut_short = events(true, b"8\r\ndata: {}\r\n0\r\n\r\n").expect_err("the end within an event");
+        assert_eq!(cut_short.cause, Cause::Closed);
         let plain = b": hello\n\ndata: 1\ndata: 2\r\n\r\ndata: 3";
         assert_eq!(events(false, plain).expect("right"), Some((vec![b"1\n2".to_vec()], plain.len() - 7)));
     }
