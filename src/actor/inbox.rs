@@ -123,7 +123,8 @@ impl Inbox {
         self.rung.store(false, Ordering::Release);
     }
 
-    pub(super) fn collect(&self) -> Option<Mail> {
+    /// The next letter or order. For the shard, and for tests that stand in for one.
+    pub(crate) fn collect(&self) -> Option<Mail> {
         let mail = self.mail.pop()?;
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(mail)

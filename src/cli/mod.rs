@@ -1,5 +1,6 @@
 //! The faces towards the shell: what can be typed, and what the subcommands of `lakh` do.
 
+pub mod catalogue;
 pub mod chart;
 pub mod doctor;
 pub mod fetch;
@@ -37,6 +38,8 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         connections: u64,
     },
+    /// Show what a running gateway offers, and whose it is
+    Catalogue(catalogue::Args),
     /// Show where the memory of a running gateway is, its trend and its alarms
     Profile(profile::Args),
     /// Hold real clients on real sockets and say where every byte goes
@@ -63,6 +66,7 @@ impl Command {
             Self::Serve(_) => "serve",
             Self::PrintConfig(_) => "print-config",
             Self::Doctor { .. } => "doctor",
+            Self::Catalogue(_) => "catalogue",
             Self::Profile(_) => "profile",
             Self::Simulate(_) => "simulate",
             Self::Mind { .. } => minder::COMMAND,

@@ -2,6 +2,7 @@
 //! against the host before a port is bound.
 
 mod check;
+mod difference;
 mod gather;
 mod layers;
 

@@ -1,14 +1,17 @@
 //! The protocol's rules, pure: five revisions of MCP as values in and JSON texts out, with no socket, clock or thread.
 
 pub mod answer;
+pub mod bridge;
 pub mod catalogue;
 pub mod fault;
 pub mod method;
 pub mod offer;
+pub mod param_headers;
 mod params;
 pub mod parcel;
 pub mod profile;
 pub mod request;
+pub mod request_state;
 pub mod revision;
 pub mod session;
 pub mod snapshot;

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use name::{NAME_CHARS_MAX, from_command, from_url, is_name, to_name};
-pub use one::{Knobs, One, Unusable};
+pub use one::{One, Unusable};
 
 /// Where a server is, and how it is treated. Exactly one of `command`, `http`, `tcp` and `ws` is set; the texts up to
 /// `headers` may hold `${VARIABLE}` and `${VARIABLE:-default}`.

@@ -1,14 +1,17 @@
 //! One upstream as everybody else sees it: its name, its door, and what it says of itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
-use crate::actor::{Reply, Serves, Ticket};
+use super::mux::tally::Uses;
+use super::trouble::Trouble;
+use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::Seat;
-use crate::mcp::{Level, Parcel, Profile};
+use crate::mcp::{Level, Parcel, Profile, Revision};
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
 pub struct Upstream {
@@ -18,10 +21,50 @@ pub struct Upstream {
     pub per_session: bool,
     /// What it has counted.
     pub counts: Counts,
+    view: Mutex<View>,
+    door: Door,
+}
+
+/// Where errands wait for the one task that runs them.
+#[derive(Default)]
+pub(super) struct Door {
     errands: SegQueue<Errand>,
     /// True from the first errand after a collection until the next collection.
     rung: AtomicBool,
     bell: Notify,
+}
+
+/// How an upstream is, for people.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// What it is doing.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Why it is down, or was last.
+    pub why: Option<Trouble>,
+    /// The revision that it is spoken to in, from the first agreement on.
+    pub revision: Option<Revision>,
+    /// The raw JSON of what it calls itself.
+    pub server_info: Option<Box<str>>,
+    /// How many tools, prompts, resources and templates it offers.
+    pub entries: usize,
+    /// When it is tried again, while it is down.
+    pub again: Option<Instant>,
+}
+
+crate::named! {
+    /// What an upstream is doing.
+    pub enum State {
+        /// It is being started, or connected to.
+        Starting = "starting",
+        /// It is asked what it speaks and what it offers.
+        Probing = "probing",
+        /// It serves.
+        Ready = "ready",
+        /// It failed, and is tried again later.
+        Down = "down",
+    }
 }
 
 /// Something an upstream is to do. The queue needs no bound of its own: calls hold a place of `guard.in_flight_max`, and
@@ -82,6 +125,23 @@ pub struct Counts {
     pub restarts: AtomicU64,
     /// Answers to nobody, second answers, messages that are none.
     pub strays: AtomicU64,
+    /// Retries with a `requestState` that was not ours, expired, or used.
+    pub refused_states: AtomicU64,
+    /// Sessions of single clients that are open.
+    pub sessions: AtomicU64,
+    uses: Mutex<Uses>,
+}
+
+impl Counts {
+    /// What each tool, prompt and resource was used for, by name; up to a second late.
+    #[must_use]
+    pub fn uses(&self) -> Uses {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn add_uses(&self, more: &mut Uses) {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).take_over(more);
+    }
 }
 
 impl Upstream {
@@ -92,14 +152,54 @@ impl Upstream {
             name: name.into(),
             per_session,
             counts: Counts::default(),
-            errands: SegQueue::new(),
-            rung: AtomicBool::new(false),
-            bell: Notify::new(),
+            view: Mutex::new(View {
+                state: State::Starting,
+                since: Instant::now(),
+                why: None,
+                revision: None,
+                server_info: None,
+                entries: 0,
+                again: None,
+            }),
+            door: Door::default(),
         }
     }
 
     /// Queues an errand and wakes the task if nobody else has since it last looked.
     pub fn post(&self, errand: Errand) {
+        self.door.post(errand);
+    }
+
+    pub(super) const fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn look(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = view.state;
+        change(&mut view);
+        if view.state != before {
+            view.since = Instant::now();
+        }
+    }
+
+    /// Settles a ticket with what went wrong; `down_for` is set while the upstream is down.
+    pub(super) fn refuse(&self, ticket: Ticket, trouble: &Trouble, down_for: Option<Duration>) {
+        self.counts.errors.fetch_add(1, Ordering::Relaxed);
+        let mut error = Vec::new();
+        trouble.write_object(&mut error, &self.name, down_for);
+        ticket.settle(Answer::Error(error));
+    }
+}
+
+impl Door {
+    pub(super) fn post(&self, errand: Errand) {
         self.errands.push(errand);
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.bell.notify_one();

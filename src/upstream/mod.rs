@@ -3,15 +3,22 @@
 pub mod config;
 pub mod directory;
 pub mod embedded;
+mod gather;
 pub mod handle;
+pub mod life;
 pub mod link;
 pub mod loudness;
 pub mod mcp_json;
 pub mod minder;
+pub mod mux;
 pub mod offers;
+mod probe;
+mod sessions;
+pub mod shared;
 pub mod trouble;
 
 pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
 pub use offers::{Offers, Standing};
+pub use shared::{Knobs, Shared};

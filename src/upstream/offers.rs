@@ -25,6 +25,7 @@ pub struct Offers {
 }
 
 /// How an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It is there, and offers this.
     Present(Offer),
@@ -75,13 +76,13 @@ impl Offers {
         Self { state, directories, spread: Box::new(spread), gone: Notify::new(), heard: Notify::new() }
     }
 
-    /// These are the upstreams from now on, in this order. What another one offered is gone at once. One whose handle is
+    /// These are the upstreams from now on, in this order, and whether the embedded server is beside them. What another one offered is gone at once. One whose handle is
     /// new keeps what its namesake offered, marked as gone, until it has come itself or the time is over.
-    pub fn configure(&self, config: CatalogueConfig, upstreams: &[Arc<Upstream>]) {
+    pub fn configure(&self, config: CatalogueConfig, embedded: Option<Embedded>, upstreams: &[Arc<Upstream>]) {
         let mut state = self.lock();
         let mut before = std::mem::take(&mut state.stands);
         let until = Instant::now() + Duration::from_millis(config.gone_ms);
-        state.config = config;
+        (state.config, state.embedded) = (config, embedded);
         for upstream in upstreams {
             let known = before.iter().position(|stand| stand.upstream.name == upstream.name);
             state.stands.push(match known.map(|at| before.swap_remove(at)) {

@@ -10,6 +10,7 @@ use crate::upstream::{Listed, Server};
 /// Offers of some upstreams, and the news they have spread.
 struct Desk {
     offers: Offers,
+    embedded: Option<Embedded>,
     directories: Arc<Directories>,
     news: Arc<Mutex<Vec<Topics>>>,
     _runtime: tokio::runtime::Runtime,
@@ -24,8 +25,8 @@ impl Desk {
         let told = Arc::clone(&news);
         let spread = move |news: News| told.lock().unwrap().push(Topics(news.topic));
         let embedded = built_in.then_some(embedded);
-        let offers = Offers::new(Arc::clone(&directories), CatalogueConfig::default(), embedded, spread);
-        let desk = Self { offers, directories, news, _runtime: runtime };
+        let offers = Offers::new(Arc::clone(&directories), CatalogueConfig::default(), embedded.clone(), spread);
+        let desk = Self { offers, embedded, directories, news, _runtime: runtime };
         desk.configure(upstreams);
         desk.news();
         desk
@@ -33,7 +34,7 @@ impl Desk {
 
     fn configure(&self, upstreams: &[&Arc<Upstream>]) {
         let upstreams: Vec<_> = upstreams.iter().map(|&it| Arc::clone(it)).collect();
-        self.offers.configure(CatalogueConfig::default(), &upstreams);
+        self.offers.configure(CatalogueConfig::default(), self.embedded.clone(), &upstreams);
     }
 
     fn set(&self, upstream: &Arc<Upstream>, offer: &Offer) {
@@ -222,7 +223,8 @@ fn the_catalogue_is_whole_when_each_upstream_was_heard_of() {
 fn time_takes_out_who_is_gone() {
     let a = upstream("a");
     let desk = Desk::new(false, &[&a]);
-    desk.offers.configure(CatalogueConfig { gone_ms: 1, ..CatalogueConfig::default() }, &[Arc::clone(&a)]);
+    let config = CatalogueConfig { gone_ms: 1, ..CatalogueConfig::default() };
+    desk.offers.configure(config, None, &[Arc::clone(&a)]);
     desk.set(&a, &tools(&["x"]));
     desk.offers.set(&a, Standing::Gone);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

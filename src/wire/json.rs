@@ -36,6 +36,11 @@ pub fn members(object: &str) -> Option<Members<'_>> {
     inside(object, b'{').map(|at| Members { text: object, at })
 }
 
+/// The members of an object that has lost its braces; otherwise as [`members`].
+pub fn members_inside(inside: &str) -> Members<'_> {
+    Members { text: inside, at: skip_space(inside.as_bytes(), 0) }
+}
+
 /// The elements of an array, raw; otherwise as [`members`].
 pub fn elements(array: &str) -> Option<Elements<'_>> {
     inside(array, b'[').map(|at| Elements { text: array, at })

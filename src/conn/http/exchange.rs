@@ -24,7 +24,7 @@ pub(in crate::conn) struct Exchange {
     pub(super) revision: Option<Revision>,
     /// The page that may read the answer.
     origin: Option<Box<str>>,
-    keep: bool,
+    pub(super) keep: bool,
     chunked: bool,
     /// Opens a session, if it goes well.
     pub(super) opens: bool,

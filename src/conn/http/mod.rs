@@ -78,6 +78,7 @@ impl Drop for Standing {
         let mut state = self.session.state();
         if state.stream.as_ref().is_some_and(|(_, number)| *number == self.number && !self.resumed) {
             state.stream = None;
+            state.forget_posted();
         }
         state.ended |= self.old;
     }

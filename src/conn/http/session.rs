@@ -45,7 +45,7 @@ pub(super) struct State {
 struct Busy {
     waiting: Vec<Waiting>,
     replay: Option<Replay>,
-    /// Messages posted and not handled yet by the stream that carries all answers.
+    /// Messages that came in on one connection and are not handled yet by the one where they belong.
     posted: u16,
 }
 
@@ -157,7 +157,7 @@ impl State {
         if let Some(busy) = &mut self.busy {
             busy.waiting.retain(|waiting| waiting.stream != stream);
         }
-        self.tidy();
+        self.forget_posted();
     }
 
     /// Notes the questions that wait on this stream.
@@ -211,7 +211,7 @@ impl State {
         self.tidy();
     }
 
-    /// Counts a message posted to the stream; false if too many wait.
+    /// Counts a message for another connection; false if too many wait.
     pub(super) fn post(&mut self, most: u16) -> bool {
         let posted = &mut self.busy().posted;
         let may = *posted < most;
@@ -219,10 +219,18 @@ impl State {
         may
     }
 
-    /// A posted message has been handled.
+    /// Such a message has been handled.
     pub(super) fn posted(&mut self) {
         let busy = self.busy();
         busy.posted = busy.posted.saturating_sub(1);
+        self.tidy();
+    }
+
+    /// A connection has gone, and with it what waited for it; that others wait for is counted less for once.
+    pub(super) fn forget_posted(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.posted = 0;
+        }
         self.tidy();
     }
 

@@ -93,11 +93,8 @@ impl<S: Service> Bench<S> {
         key: Key,
     ) -> Result<(), Parting> {
         match (sibling, &conn.stage) {
-            (Sibling::Message(text), Stage::Http(Http::Streaming(Standing { session, old: true, .. }))) => {
+            (Sibling::Message(text), Stage::Http(http)) if let Some(session) = http.session() => {
                 session.state().posted();
-                self.message(conn, Message::Text(&text), desk, key)
-            }
-            (Sibling::Message(text), Stage::Http(Http::Answering(_) | Http::Streaming(_))) => {
                 self.message(conn, Message::Text(&text), desk, key)
             }
             (Sibling::Resume { to, inbox, after }, Stage::Http(Http::Answering(_))) => {

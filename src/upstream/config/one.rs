@@ -11,6 +11,7 @@ use super::reference::{Missing, expand};
 use super::{Config, Sharing, Speaks, is_name};
 use crate::mcp::Era;
 use crate::upstream::embedded::Embedded;
+use crate::upstream::Knobs;
 use crate::upstream::link::{Limits, Target};
 
 /// One upstream, ready to be started. Two that are equal need no restart between them.
@@ -26,35 +27,6 @@ pub struct One {
     pub per_session: bool,
     /// How it is used.
     pub knobs: Knobs,
-}
-
-/// How one upstream is used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knobs {
-    /// Longest wait for an answer or a sign of progress; zero: for ever.
-    pub call: Duration,
-    /// Longest wait for an answer with any number of signs of progress; zero: for ever.
-    pub call_max: Duration,
-    /// Longest wait for an answer to the probe.
-    pub probe: Duration,
-    /// Longest wait for a client's reply to what its call's server asks.
-    pub input: Duration,
-    /// Shortest pause before it is connected anew.
-    pub restart_min: Duration,
-    /// Longest pause.
-    pub restart_max: Duration,
-    /// Requests that may wait for it at once.
-    pub in_flight_max: usize,
-    /// Most entries of each kind that are taken from it.
-    pub entries_max: usize,
-    /// Sessions at once, one for each client.
-    pub sessions_max: usize,
-    /// How long such a session may be idle.
-    pub session_idle: Duration,
-    /// Which era it speaks, if that is not to be found out.
-    pub era: Option<Era>,
-    /// What a link may take.
-    pub limits: Limits,
 }
 
 /// Why an upstream cannot be started, and what to do.

@@ -1,0 +1,507 @@
+//! One upstream's whole life: connect, probe, gather, serve; when that fails, say so to all who wait, pause, and again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+
+use super::gather::Gather;
+use super::handle::{Door, Errand, State, Upstream};
+use super::link::{Kind, Link, Target};
+use super::mux::{Heard, Mux, Own, Terms};
+use super::offers::Standing;
+use super::probe::{Agreed, Finding, Question, judge};
+use super::sessions::Sessions;
+use super::shared::{Knobs, Shared};
+use super::trouble::{Trouble, TroubleKind};
+use crate::actor::News;
+use crate::mcp::param_headers::ParamHeaders;
+use crate::mcp::{Era, Features, Offer, Revision, Topics, bridge};
+
+/// Bytes that may wait to be sent before no more errands are taken: what waits in the queue can still be cancelled.
+const UNSENT_HIGH: usize = 1 << 20;
+/// How long calls wait while a lost connection is opened anew, before they are refused.
+const HOLD: Duration = Duration::from_millis(1_500);
+/// A link that has served this long was a good one: the pauses begin anew.
+const GOOD: Duration = Duration::from_secs(10);
+/// How long changes of a list are collected.
+const COALESCE: Duration = Duration::from_millis(100);
+/// Lists are not gathered more often than this for their age alone, and pauses do not grow beyond the other.
+const FRESH_MIN: Duration = Duration::from_secs(5);
+const FRESH_MAX: Duration = Duration::from_secs(3_600);
+/// Longest wait for a page of a list, and for the answer to `initialize`.
+const OWN_WAIT: Duration = Duration::from_secs(30);
+
+/// Lives until `stop` says so.
+pub async fn live(
+    upstream: Arc<Upstream>,
+    target: Target,
+    knobs: Knobs,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut pauses = Pauses::new(&knobs);
+    let capabilities = bridge::SHARED_CAPABILITIES.to_owned();
+    let mut life = Life::new(upstream, target, knobs, shared, capabilities, 0, 0);
+    let mut hold = Duration::ZERO;
+    loop {
+        let began = Instant::now();
+        let trouble = match life.once(hold, &mut stop).await {
+            Ok(()) => break,
+            Err(trouble) => trouble,
+        };
+        if began.elapsed() >= GOOD {
+            pauses.reset();
+        }
+        let served = life.serves;
+        let pause = if served && trouble.kind == TroubleKind::SessionLost { Duration::ZERO } else { pauses.next() };
+        life.down(&trouble, pause);
+        hold = if served { HOLD } else { Duration::ZERO };
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            () = life.refuse_for(&trouble, pause) => {}
+        }
+    }
+    life.end().await;
+}
+
+/// Until all is to stop, or nobody is there who could say so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// What of an upstream outlives its links. Also of a session of a single client, which has no catalogue.
+pub(super) struct Life {
+    pub(super) upstream: Arc<Upstream>,
+    target: Target,
+    pub(super) knobs: Knobs,
+    shared: Arc<Shared>,
+    pub(super) mux: Mux,
+    /// The client's own door, where it has a session of its own.
+    door: Option<Arc<Door>>,
+    /// What is offered to a legacy server.
+    capabilities: String,
+    last: Option<(Offer, ParamHeaders)>,
+    sessions: Sessions,
+    /// Whether the last link came so far as to serve.
+    serves: bool,
+}
+
+impl Life {
+    fn new(
+        upstream: Arc<Upstream>,
+        target: Target,
+        knobs: Knobs,
+        shared: Arc<Shared>,
+        capabilities: String,
+        tag: u64,
+        floor: u32,
+    ) -> Self {
+        let terms = Terms {
+            revision: Revision::NEWEST,
+            features: Features::NONE,
+            http: false,
+            private: tag > 0,
+        };
+        let mux =
+            Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
+        let sessions = Sessions::new(
+            Arc::clone(&upstream),
+            target.clone(),
+            knobs.clone(),
+            Arc::clone(&shared),
+            upstream.per_session && tag == 0,
+        );
+        let (door, last) = (None, None);
+        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serves: false }
+    }
+
+    /// The life of a session of a single client, whose errands come through `door`.
+    pub(super) fn private(
+        upstream: Arc<Upstream>,
+        target: Target,
+        knobs: Knobs,
+        shared: Arc<Shared>,
+        capabilities: String,
+        (tag, floor): (u64, u32),
+        door: Arc<Door>,
+    ) -> Self {
+        let life = Self::new(upstream, target, knobs, shared, capabilities, tag, floor);
+        Self { door: Some(door), ..life }
+    }
+
+    fn is_private(&self) -> bool {
+        self.door.is_some()
+    }
+
+    /// One link, from its opening to its end.
+    ///
+    /// # Errors
+    /// How it ended, if not by `stop`.
+    pub(super) async fn once(&mut self, hold: Duration, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
+        self.serves = false;
+        self.show(State::Starting);
+        let (upstream, door) = (Arc::clone(&self.upstream), self.door.clone());
+        let mut aside = Vec::new();
+        let begun = tokio::select! {
+            () = stopped(stop) => return Ok(()),
+            begun = self.begin() => begun,
+            // A session of a single client lets its calls wait.
+            never = refuse_after(&upstream, hold, &mut aside), if door.is_none() => match never {},
+        };
+        for errand in aside {
+            self.mux.note(errand);
+        }
+        let (mut link, agreed) = begun.inspect_err(|trouble| self.mux.drop_kept(trouble))?;
+        self.serves = true;
+        let ended = self.serve(&mut link, &agreed, stop).await;
+        let now = Instant::now();
+        if let Err(trouble) = &ended {
+            self.mux.end(trouble, now, &link);
+        } else {
+            self.mux.end(&stopping(), now, &link);
+            self.mux.drop_kept(&stopping());
+        }
+        link.close().await;
+        ended
+    }
+
+    /// Connects, and finds out who is there.
+    async fn begin(&mut self) -> Result<(Link, Agreed), Trouble> {
+        let mut link = Link::open(&self.target, &self.upstream.name, &self.knobs.limits).await?;
+        self.show(State::Probing);
+        let mut question = Question::first(self.knobs.era);
+        loop {
+            let wait = if question == Question::Discover { self.knobs.probe } else { OWN_WAIT };
+            let heard = self.ask(&mut link, question, wait).await?;
+            match judge(question, &heard, self.knobs.era) {
+                Finding::Ask(next) => question = next,
+                Finding::Hopeless(trouble) => return Err(trouble),
+                Finding::Agreed(agreed) => {
+                    self.agree(&mut link, &agreed);
+                    return Ok((link, *agreed));
+                }
+            }
+        }
+    }
+
+    fn agree(&mut self, link: &mut Link, agreed: &Agreed) {
+        let http = !matches!(link.kind(), Kind::Stdio | Kind::Tcp);
+        self.mux.agreed(agreed.revision, agreed.features, http);
+        link.agreed(agreed.revision);
+        if agreed.revision.era() == Era::Legacy {
+            self.mux.notify("notifications/initialized", link);
+        }
+        if !self.is_private() {
+            self.upstream.look(|view| {
+                view.revision = Some(agreed.revision);
+                view.server_info.clone_from(&agreed.server_info);
+            });
+        }
+        let version = agreed.revision.as_str();
+        tracing::info!(upstream = &*self.upstream.name, revision = version, "connected");
+    }
+
+    /// One question, and its answer; what else comes meanwhile is handled.
+    async fn ask(&mut self, link: &mut Link, question: Question, wait: Duration) -> Result<Heard, Trouble> {
+        self.mux.speak_as(question.revision());
+        self.mux.heard.clear();
+        let params = question.params(&self.capabilities);
+        self.mux.ask(Own::Probe, question.method(), &params, wait, Instant::now(), link);
+        loop {
+            let deadline = self.mux.deadline().unwrap_or_else(|| Instant::now() + wait);
+            tokio::select! {
+                filled = link.fill() => filled?,
+                () = sleep_until(deadline.into()) => {}
+            }
+            self.hear(link, Instant::now());
+            if let Some((_, heard)) = self.mux.heard.pop() {
+                self.mux.lost = None;
+                return Ok(heard);
+            }
+            if let Some(trouble) = self.mux.lost.take() {
+                return Err(trouble);
+            }
+        }
+    }
+
+    /// Handles all that has come, and says what is to be said about it.
+    fn hear(&mut self, link: &mut Link, now: Instant) {
+        while let Some(arrived) = link.next() {
+            self.mux.handle_arrived(&arrived, now);
+        }
+        self.mux.check(now, link);
+        self.mux.speak(now, link);
+    }
+
+    /// Serves until the link, or everything, ends.
+    async fn serve(&mut self, link: &mut Link, agreed: &Agreed, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
+        let mut lists = Lists::new(!self.is_private());
+        let upstream = Arc::clone(&self.upstream);
+        let own_door = self.door.clone();
+        let door: &Door = own_door.as_deref().unwrap_or_else(|| upstream.door());
+        let mut now = Instant::now();
+        self.mux.reopen(self.shared.loudness.least(), now, link);
+        let mut idle_since = now;
+        let mut alarm = Box::pin(sleep(Duration::ZERO));
+        loop {
+            // Once more even if nobody rang: what was left for the high mark.
+            door.quiet();
+            while link.unsent() < UNSENT_HIGH
+                && let Some(errand) = door.collect()
+            {
+                if matches!(errand, Errand::Leave { .. }) && self.is_private() {
+                    return Ok(());
+                }
+                if let Some(errand) = self.sessions.route(errand) {
+                    self.mux.handle_errand(errand, now, link);
+                }
+            }
+            self.hear(link, now);
+            self.keep_lists(&mut lists, agreed, now, link);
+            for uri in self.mux.updated.drain(..) {
+                (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri) });
+            }
+            if let Some(trouble) = self.mux.lost.take() {
+                return Err(trouble);
+            }
+            if self.mux.is_busy() || !self.is_private() {
+                idle_since = now;
+            } else if now.saturating_duration_since(idle_since) >= self.knobs.session_idle {
+                return Ok(());
+            }
+            let idle = self.is_private().then(|| idle_since + self.knobs.session_idle);
+            let due = [self.mux.deadline(), lists.due, idle].into_iter().flatten().min();
+            let due = due.unwrap_or_else(|| now + FRESH_MAX).max(now + Duration::from_millis(1));
+            if alarm.deadline() != due.into() {
+                alarm.as_mut().reset(due.into());
+            }
+            tokio::select! {
+                filled = link.fill() => filled?,
+                () = door.rung(), if link.unsent() < UNSENT_HIGH => {}
+                () = &mut alarm => {}
+                () = self.sessions.ended() => {}
+                () = stopped(stop) => return Ok(()),
+            }
+            now = Instant::now();
+        }
+    }
+
+    /// Gathers what is offered: at first, when it has changed, and when it is old.
+    fn keep_lists(&mut self, lists: &mut Lists, agreed: &Agreed, now: Instant, link: &mut Link) {
+        for (own, heard) in std::mem::take(&mut self.mux.heard) {
+            if let (Own::Page(list), Some(gather)) = (own, &mut lists.gather) {
+                gather.take(list, &heard);
+                lists.asked = false;
+            }
+        }
+        let changed = std::mem::take(&mut self.mux.changed);
+        if changed != Topics::default() {
+            lists.changed = Topics(lists.changed.0 | changed.0);
+            let soon = now + COALESCE;
+            lists.due = Some(lists.due.map_or(soon, |due| due.min(soon)));
+        }
+        if lists.gather.is_none() && lists.due.is_some_and(|due| due <= now) {
+            lists.due = None;
+            let changed = std::mem::take(&mut lists.changed);
+            // Nothing has changed that we know of: all of it is old.
+            let changed = if changed == Topics::default() { Topics(u8::MAX) } else { changed };
+            let last = self.last.as_ref().filter(|_| lists.gathered);
+            let http = self.mux.terms().http;
+            let max = self.knobs.entries_max;
+            lists.gather = Some(Gather::new(&self.upstream.name, agreed, last, changed, max, http));
+        }
+        if lists.asked {
+            return;
+        }
+        match lists.gather.as_ref().map(Gather::next) {
+            Some(Some((list, params))) => {
+                lists.asked = self.mux.ask(Own::Page(list), list.method(), &params, OWN_WAIT, now, link).is_some();
+            }
+            Some(None) => {
+                if let Some(gather) = lists.gather.take() {
+                    self.gathered(lists, gather.finish(), now);
+                    self.mux.speak(now, link);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn gathered(&mut self, lists: &mut Lists, (offer, params): (Offer, ParamHeaders), now: Instant) {
+        let first = !lists.gathered;
+        let same = !first && self.last.as_ref().is_some_and(|(last, _)| *last == offer);
+        lists.age(offer.fresh, same, now);
+        lists.gathered = true;
+        self.mux.listed(params.clone());
+        if first {
+            self.mux.listen(now);
+            self.show(State::Ready);
+        }
+        let entries = offer.lists.iter().map(Vec::len).sum();
+        self.upstream.look(|view| view.entries = entries);
+        self.last = Some((offer.clone(), params));
+        if !same {
+            (self.shared.offers)(&self.upstream, Standing::Present(offer));
+        }
+    }
+
+    fn show(&self, state: State) {
+        if !self.is_private() {
+            self.upstream.look(|view| {
+                view.state = state;
+                view.again = None;
+            });
+        }
+    }
+
+    fn down(&mut self, trouble: &Trouble, pause: Duration) {
+        self.upstream.counts.restarts.fetch_add(1, Relaxed);
+        let name = &*self.upstream.name;
+        tracing::warn!(upstream = name, why = %trouble, again_ms = pause.as_millis(), "an upstream is down");
+        self.upstream.look(|view| {
+            view.state = State::Down;
+            view.why = Some(trouble.clone());
+            view.again = Some(Instant::now() + pause);
+        });
+        if !pause.is_zero() {
+            (self.shared.offers)(&self.upstream, Standing::Gone);
+        }
+    }
+
+    async fn end(&mut self) {
+        let trouble = stopping();
+        self.sessions.end().await;
+        self.mux.drop_kept(&trouble);
+        self.upstream.door().quiet();
+        while let Some(errand) = self.upstream.door().collect() {
+            refuse(&self.upstream, errand, &trouble, None);
+        }
+        (self.shared.offers)(&self.upstream, Standing::Gone);
+    }
+
+    /// Refuses what comes in the pause.
+    async fn refuse_for(&mut self, trouble: &Trouble, pause: Duration) {
+        let until = Instant::now() + pause;
+        // What is kept waits no longer than a client would notice.
+        if pause > HOLD {
+            self.mux.drop_kept(trouble);
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.upstream.door().quiet();
+            while let Some(errand) = self.upstream.door().collect() {
+                if let Some(errand) = self.sessions.route(errand)
+                    && let Some(errand) = self.mux.note(errand)
+                {
+                    refuse(&self.upstream, errand, trouble, Some(left));
+                }
+            }
+            tokio::select! {
+                () = sleep(left) => return,
+                () = self.upstream.door().rung() => {}
+                () = self.sessions.ended() => {}
+            }
+        }
+    }
+}
+
+/// Where the gathering of one link is.
+struct Lists {
+    gather: Option<Gather>,
+    /// Whether a page was asked for and has not come.
+    asked: bool,
+    /// When the next one begins.
+    due: Option<Instant>,
+    changed: Topics,
+    /// Whether this link has had one.
+    gathered: bool,
+    /// How long lists are left alone for their age.
+    pause: Duration,
+}
+
+impl Lists {
+    fn new(wanted: bool) -> Self {
+        let due = wanted.then(Instant::now);
+        Self { gather: None, asked: false, due, changed: Topics::default(), gathered: false, pause: FRESH_MIN }
+    }
+
+    /// When to look again for their age alone: as long as they are fresh, and longer each time nothing was new, as whoever
+    /// polls must do (spec 2026-07-28 server/utilities/caching#freshness-calculation).
+    fn age(&mut self, fresh: Option<Duration>, same: bool, now: Instant) {
+        let Some(fresh) = fresh else { return };
+        self.pause = if same { (self.pause * 2).min(FRESH_MAX) } else { FRESH_MIN };
+        let due = now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400))));
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+}
+
+/// Pauses that double.
+struct Pauses {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Pauses {
+    fn new(knobs: &Knobs) -> Self {
+        Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min }
+    }
+
+    const fn reset(&mut self) {
+        self.next = self.min;
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.max);
+        jittered(pause)
+    }
+}
+
+/// Between the whole and five quarters of it, so that many do not come at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness there is no jitter, and no harm.
+    let _ = getrandom::fill(&mut random);
+    pause + pause.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX) / 4.0)
+}
+
+fn stopping() -> Trouble {
+    Trouble::new(TroubleKind::Lost, "the gateway stops it")
+}
+
+/// Refuses what comes, once `hold` is over; what nobody waits for is put `aside`.
+async fn refuse_after(upstream: &Upstream, hold: Duration, aside: &mut Vec<Errand>) -> Infallible {
+    sleep(hold).await;
+    let trouble = Trouble::new(TroubleKind::Refused, "it is being connected to").unsent();
+    loop {
+        upstream.door().quiet();
+        while let Some(errand) = upstream.door().collect() {
+            match errand {
+                Errand::Call(_) => refuse(upstream, errand, &trouble, Some(Duration::from_secs(1))),
+                _ => aside.push(errand),
+            }
+        }
+        upstream.door().rung().await;
+    }
+}
+
+/// Tells whoever waits for an errand that it is not run.
+pub(super) fn refuse(upstream: &Upstream, errand: Errand, trouble: &Trouble, down_for: Option<Duration>) {
+    match errand {
+        Errand::Call(task) => upstream.refuse(task.ticket, trouble, down_for),
+        Errand::Watch { task: Some((ticket, _)), .. } => upstream.refuse(ticket, trouble, down_for),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "life_tests.rs"]
+mod tests;

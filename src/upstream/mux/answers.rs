@@ -1,0 +1,262 @@
+//! What a server says: each answer to whose call it is, in the form that its client knows; the rest to whom it concerns.
+
+use std::time::Instant;
+
+use super::pending::{By, Later, Pending, Work};
+use super::{Heard, Mux, Own, speech};
+use crate::actor::Answer;
+use crate::mcp::param_headers::ParamHeaders;
+use crate::mcp::{Era, Level, Method, Topics, bridge};
+use crate::upstream::handle::Task;
+use crate::upstream::trouble::{Trouble, TroubleKind};
+use crate::wire::json;
+
+/// The server's header check failed (spec 2026-07-28 basic/transports/streamable-http#server-validation).
+const HEADER_MISMATCH: i64 = -32020;
+/// Resources that changed since anybody looked, and that are told apart: what comes beyond is not told.
+const UPDATED_MAX: usize = 10_000;
+
+impl Mux {
+    /// An answer, to `number` by its id, on the response stream of `on`.
+    pub(super) fn answered(
+        &mut self,
+        on: Option<u64>,
+        number: Option<u64>,
+        answer: Result<&str, &str>,
+        now: Instant,
+    ) {
+        let number = match (number, on) {
+            (Some(number), None) => number,
+            (Some(number), Some(on)) if number == on => number,
+            // Refused before its id was read.
+            (_, Some(on)) if answer.is_err() => on,
+            _ => return self.stray(),
+        };
+        match self.pending.get_mut(number) {
+            Some(Pending { work: Work::Call(_), .. }) => self.answer_call(number, answer, now),
+            Some(Pending { work: Work::Own(..), .. }) => {
+                if let Some(Pending { work: Work::Own(own, _), .. }) = self.remove(number) {
+                    let heard = answer.map_or_else(|error| Heard::Error(error.into()), |it| Heard::Result(it.into()));
+                    self.own_ended(number, own, heard, now);
+                }
+            }
+            Some(Pending { work: Work::Parked(parked), .. }) => {
+                parked.answer = Some(for_client(&parked.parcel, Era::Legacy, answer));
+            }
+            None if self.cancelled.contains(&number) => {}
+            None => self.stray(),
+        }
+    }
+
+    fn answer_call(&mut self, number: u64, answer: Result<&str, &str>, now: Instant) {
+        let Some(Pending { work: Work::Call(task), repeated, .. }) = self.pending.get_mut(number) else { return };
+        let server = self.terms.revision.era();
+        match answer {
+            Ok(result) if server == Era::Modern && task.parcel.revision.era() == Era::Legacy => {
+                if self.require_input(number, result, now) {
+                    return;
+                }
+            }
+            Err(error)
+                if server == Era::Modern
+                    && self.terms.http
+                    && task.parcel.method == Method::CallTool
+                    && !*repeated
+                    && bridge::code(error) == Some(HEADER_MISMATCH) =>
+            {
+                // The tool's schema is another by now: list the tools anew, then try once more.
+                *repeated = true;
+                self.behind.push(number);
+                self.changed = Topics(self.changed.0 | Topics::TOOLS.0);
+                return;
+            }
+            _ => {}
+        }
+        let Some(Pending { work: Work::Call(task), since, bytes, .. }) = self.remove(number) else { return };
+        let got = answer.map_or_else(str::len, str::len);
+        let outcome = if answer.is_ok() { "result" } else { "error" };
+        let Task { parcel, ticket, place, .. } = *task;
+        let answer = for_client(&parcel, server, answer);
+        self.ended(&parcel.name, since, now, bytes, got, outcome);
+        ticket.settle(answer);
+        drop(place);
+    }
+
+    /// The tools are listed anew, as far as they can be: those who wait for that are tried once more.
+    pub(in crate::upstream) fn listed(&mut self, params: ParamHeaders) {
+        self.params = params;
+        for number in std::mem::take(&mut self.behind) {
+            if let Some(number) = self.pending.renumber(number) {
+                self.later.push(Later::Resend(number));
+            }
+        }
+    }
+
+    /// A request failed without an answer.
+    pub(super) fn failed(&mut self, on: Option<u64>, trouble: &Trouble, now: Instant) {
+        let session_lost = matches!(trouble.kind, TroubleKind::SessionLost | TroubleKind::Refused);
+        let Some(number) = on else {
+            // A line that was skipped concerns nobody who could be told; a session that is lost, everybody.
+            if trouble.kind != TroubleKind::TooLong {
+                self.lost.get_or_insert_with(|| trouble.clone());
+            }
+            return self.stray();
+        };
+        match self.pending.get(number) {
+            Some(Pending { work: Work::Call(_), repeated: false, rounds: 0, .. })
+                if trouble.kind == TroubleKind::SessionLost =>
+            {
+                self.keep(number);
+            }
+            Some(_) => self.fail(number, trouble, now),
+            None => {}
+        }
+        if session_lost {
+            self.lost.get_or_insert_with(|| trouble.clone());
+        }
+    }
+
+    pub(super) fn own_ended(&mut self, number: u64, own: Own, heard: Heard, now: Instant) {
+        match own {
+            Own::Probe | Own::Page(_) => self.heard.push((own, heard)),
+            Own::Subscribe(uri) => self.subscribed(&uri, &heard),
+            Own::Listen => self.listen_ended(number, &heard, now),
+            Own::SetLevel | Own::Unsubscribe => {}
+        }
+    }
+
+    pub(super) fn handle_notification(
+        &mut self,
+        on: Option<u64>,
+        method: &str,
+        params: Option<&str>,
+        bytes: &[u8],
+        now: Instant,
+    ) {
+        let params = params.unwrap_or("{}");
+        let picked = |name| json::pick(params, [name]).ok().and_then(|[value]| value);
+        match method {
+            "notifications/progress" => self.progress(params, now),
+            "notifications/message" => {
+                let level = picked("level").and_then(json::string).and_then(|name| Level::parse(&name));
+                self.log(on, level, bytes);
+            }
+            "notifications/tools/list_changed" => self.changed = Topics(self.changed.0 | Topics::TOOLS.0),
+            "notifications/prompts/list_changed" => self.changed = Topics(self.changed.0 | Topics::PROMPTS.0),
+            "notifications/resources/list_changed" => self.changed = Topics(self.changed.0 | Topics::RESOURCES.0),
+            "notifications/resources/updated" => {
+                let uri = picked("uri").and_then(json::string);
+                let uri = uri.filter(|uri| self.watches.has(uri) && self.updated.len() < UPDATED_MAX);
+                if let Some(uri) = uri
+                    && !self.updated.iter().any(|known| **known == uri)
+                {
+                    self.updated.push(uri.into());
+                }
+            }
+            "notifications/cancelled" => {
+                if let Some(id) = picked("requestId") {
+                    self.server_gave_up(id, now);
+                }
+            }
+            "notifications/subscriptions/acknowledged" => self.acknowledged(params),
+            _ => {
+                if let Some(owner) = self.owner(on)
+                    && let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner)
+                {
+                    task.ticket.notice(bytes.into());
+                }
+            }
+        }
+    }
+
+    /// The server takes back what it has asked, or ends a stream of changes.
+    fn server_gave_up(&mut self, id: &str, now: Instant) {
+        let given_up = self.asked.numbers(|asked| matches!(&asked.by, By::Request { id: own, .. } if **own == *id));
+        for number in given_up {
+            if let Some(asked) = self.asked.remove(number)
+                && let Some(pending) = self.pending.get_mut(asked.call)
+            {
+                pending.asked -= 1;
+                pending.heard = now;
+            }
+        }
+        let listening = speech::number(id).filter(|&number| {
+            matches!(self.pending.get(number), Some(Pending { work: Work::Own(Own::Listen, _), .. }))
+        });
+        if let Some(number) = listening {
+            self.remove(number);
+            self.listen_ended(number, &Heard::Result(Vec::new()), now);
+        }
+    }
+
+    /// A step of a call, to its client, if that wants to know; under its own token again, which its side puts in.
+    fn progress(&mut self, params: &str, now: Instant) {
+        let (mut number, mut fragment) = (None, String::with_capacity(params.len()));
+        for (key, value) in json::members(params).into_iter().flatten() {
+            if key == "progressToken" {
+                number = speech::number(value);
+                continue;
+            }
+            if !fragment.is_empty() {
+                fragment.push(',');
+            }
+            let mut name = Vec::new();
+            json::write_string(&mut name, &key);
+            fragment.push_str(std::str::from_utf8(&name).unwrap_or_default());
+            fragment.push(':');
+            fragment.push_str(value);
+        }
+        match number.and_then(|number| self.pending.get_mut(number)) {
+            Some(pending) => {
+                pending.heard = now;
+                if let Work::Call(task) = &pending.work
+                    && task.parcel.progress
+                {
+                    task.ticket.progress(fragment);
+                }
+            }
+            None if number.is_some_and(|number| self.cancelled.contains(&number)) => {}
+            None => self.stray(),
+        }
+    }
+
+    /// A log message, to the client of the call that it belongs to, if that is known, and as loud as it wants.
+    fn log(&self, on: Option<u64>, level: Option<Level>, bytes: &[u8]) {
+        let Some(owner) = self.owner(on) else { return };
+        let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner) else { return };
+        let wanted = match task.parcel.level {
+            Some(least) => level.is_none_or(|level| level >= least),
+            // A legacy server chooses itself until it is told (spec 2025-11-25 server/utilities/logging); a modern client
+            // hears nothing it has not asked for (spec 2026-07-28 server/utilities/logging).
+            None => task.parcel.revision.era() == Era::Legacy,
+        };
+        if wanted && !bytes.is_empty() {
+            task.ticket.notice(bytes.into());
+        }
+    }
+
+    /// Whose call it is that a server speaks of without saying so: the one on whose stream it speaks; or the only one; or
+    /// any, where all are one client's.
+    pub(super) fn owner(&self, on: Option<u64>) -> Option<u64> {
+        if let Some(on) = on {
+            return self.pending.get(on).filter(|pending| !pending.is_own()).map(|_| on);
+        }
+        (self.calls == 1 || self.terms.private && self.calls > 0)
+            .then(|| self.pending.iter().filter(|(_, pending)| !pending.is_own()).map(|(number, _)| number).last())?
+    }
+}
+
+/// An answer of a server in the form that the client of the call knows.
+pub(super) fn for_client(parcel: &crate::mcp::Parcel, server: Era, answer: Result<&str, &str>) -> Answer {
+    let client = parcel.revision;
+    match answer {
+        Ok(result) if server == Era::Legacy && client.era() == Era::Modern => {
+            Answer::Result(bridge::result_for_modern(result, parcel.method))
+        }
+        Ok(result) => Answer::Result(result.into()),
+        Err(error) if server != client.era() => {
+            Answer::Error(bridge::error_for(error, parcel.method, client).unwrap_or_else(|| error.into()))
+        }
+        Err(error) => Answer::Error(error.into()),
+    }
+}

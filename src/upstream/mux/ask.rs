@@ -1,0 +1,146 @@
+//! What a legacy server asks its client: handed to whoever's call it is, or refused with the reason.
+
+use std::time::Instant;
+
+use super::pending::{Asked, By, Later, Pending, Work, respond};
+use super::{Mux, Sink};
+use crate::actor::{Question, Reply};
+use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND};
+use crate::mcp::{Capability, Era, answer, bridge};
+use crate::meter::Named;
+use crate::upstream::handle::Errand;
+use crate::upstream::link::{Outgoing, Purpose};
+use crate::wire::envelope::Id;
+
+/// Questions of one server that may wait for replies, and of one call.
+const ASKED_MAX: usize = 256;
+const ASKED_BY_CALL_MAX: u8 = 8;
+
+/// Why a question is refused: a JSON-RPC code, and what the server reads.
+type Why = (i32, String);
+
+impl Mux {
+    /// A request of the server.
+    pub(super) fn asked_by_server(
+        &mut self,
+        on: Option<u64>,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&str>,
+        now: Instant,
+    ) {
+        if method == "ping" {
+            return self.respond_later(id.raw(), &Reply::Result(b"{}".to_vec()));
+        }
+        if let Err((code, message)) = self.hand_on(on, id, method, params, now) {
+            let mut error = Vec::new();
+            answer::error_object(&mut error, code, &message, None);
+            self.respond_later(id.raw(), &Reply::Error(error));
+        }
+    }
+
+    fn hand_on(
+        &mut self,
+        on: Option<u64>,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&str>,
+        now: Instant,
+    ) -> Result<(), Why> {
+        let needed = bridge::needed_for(method).filter(|_| self.terms.revision.era() == Era::Legacy);
+        let needed = needed.ok_or_else(|| {
+            let method = crate::mcp::fault::excerpt(method);
+            (METHOD_NOT_FOUND, format!("Method not found: {method}; no client of this gateway has it in this revision"))
+        })?;
+        let owner = self.owner(on).ok_or_else(|| self.no_owner())?;
+        let full = || (INTERNAL_ERROR, "Too many questions wait for replies; ask again later".to_owned());
+        if self.asked.len() >= ASKED_MAX {
+            return Err(full());
+        }
+        let pending = self.pending.get_mut(owner).filter(|pending| pending.asked < ASKED_BY_CALL_MAX);
+        let pending = pending.ok_or_else(full)?;
+        can_be_asked(pending, needed)?;
+        pending.asked += 1;
+        pending.heard = now;
+        let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
+        let number = self.asked.insert(Asked { call: owner, by }).map_err(|_| full())?;
+        match &self.pending.get(owner).map(|pending| &pending.work) {
+            Some(Work::Call(task)) if task.parcel.revision.era() == Era::Legacy => {
+                let question = self.question(number, method, params);
+                if let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner) {
+                    task.ticket.ask(question);
+                }
+                Ok(())
+            }
+            Some(Work::Call(_)) => self.park(owner, now).map_err(|()| {
+                self.asked.remove(number);
+                full()
+            }),
+            // Told when the client comes back with what was asked before.
+            _ => Ok(()),
+        }
+    }
+
+    fn no_owner(&self) -> Why {
+        let upstream = &self.upstream.name;
+        let why = match self.calls {
+            0 => "Nobody can be asked: no call is in flight whose client this could be for".to_owned(),
+            calls => format!(
+                "Nobody can be asked: {calls} calls are in flight, and nothing says whose question this is; set sharing = \
+                 \"per-session\" for upstream {upstream} in the gateway's configuration"
+            ),
+        };
+        (INTERNAL_ERROR, why)
+    }
+
+    /// A question whose reply comes back as an errand.
+    pub(super) fn question(&self, number: u64, method: &str, params: Option<&str>) -> Question {
+        let (upstream, slot) = (std::sync::Arc::clone(&self.upstream), self.tag | number);
+        Question::new(method, params.map(Into::into), move |reply| upstream.post(Errand::Reply { slot, reply }))
+    }
+
+    /// A client's reply.
+    pub(super) fn replied(&mut self, number: u64, reply: Reply, now: Instant, sink: &mut impl Sink) {
+        let Some(asked) = self.asked.remove(number) else { return };
+        if let Some(pending) = self.pending.get_mut(asked.call) {
+            pending.asked -= 1;
+            pending.heard = now;
+        }
+        match asked.by {
+            By::Request { id, .. } => {
+                self.text.clear();
+                respond(&mut self.text, &id, &reply);
+                sink.put(Outgoing { text: &self.text, purpose: Purpose::Response });
+            }
+            By::Result(at) => self.input_came(asked.call, at, reply, now, sink),
+        }
+    }
+
+    /// The call is over: whatever its server has asked is void.
+    pub(super) fn unask(&mut self, call: u64) {
+        for number in self.asked.numbers(|asked| asked.call == call) {
+            if let Some(Asked { by: By::Request { id, .. }, .. }) = self.asked.remove(number) {
+                self.respond_later(&id, &Reply::Gone);
+            }
+        }
+    }
+
+    fn respond_later(&mut self, id: &str, reply: &Reply) {
+        let mut text = Vec::new();
+        respond(&mut text, id, reply);
+        self.later.push(Later::Respond(text));
+    }
+}
+
+/// Whether the client of a call has said that it can be asked this.
+fn can_be_asked(pending: &Pending, needed: Capability) -> Result<(), Why> {
+    let (Some(parcel), Some(client)) = (pending.parcel(), pending.client()) else { return Ok(()) };
+    let can = match parcel.revision.era() {
+        Era::Legacy => {
+            client.can_be_asked && client.profile.as_ref().is_some_and(|profile| profile.can(needed))
+        }
+        Era::Modern => parcel.method.may_require_input() && bridge::meta_declares(&parcel.meta, needed),
+    };
+    let needed = needed.name();
+    can.then_some(()).ok_or_else(|| (METHOD_NOT_FOUND, format!("The client of this call has not declared {needed}")))
+}

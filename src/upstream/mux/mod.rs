@@ -1,0 +1,537 @@
+//! One server's side of the multiplexing: many clients' requests under our own numbers, and each answer to whose it is.
+//!
+//! Pure: errands and messages in, tickets settled and texts out; no socket, and the time is an argument.
+
+mod answers;
+mod ask;
+mod input;
+mod listen;
+mod pending;
+mod slots;
+mod speech;
+pub mod tally;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::handle::{Errand, Task, Upstream};
+use super::link::{Arrived, Link, Outgoing, Purpose, What};
+use super::shared::{Knobs, Shared};
+use super::trouble::{Trouble, TroubleKind};
+use crate::actor::{Answer, Ticket};
+use crate::mcp::param_headers::ParamHeaders;
+use crate::mcp::{Era, Features, Level, Method, Revision, Topics};
+use crate::meter::Named;
+use crate::wire::envelope::{self, Envelope, Incoming, Kind};
+use listen::Watches;
+pub(super) use pending::Own;
+use pending::{Asked, Later, Pending, Work};
+pub(super) use slots::NUMBER_BITS;
+use slots::Slots;
+use tally::Uses;
+
+/// Where the texts go: a link, or a test.
+pub(super) trait Sink {
+    /// Takes a message for sending.
+    fn put(&mut self, outgoing: Outgoing<'_>);
+    /// Bytes taken and not sent yet.
+    fn unsent(&self) -> usize;
+}
+
+impl Sink for Link {
+    fn put(&mut self, outgoing: Outgoing<'_>) {
+        Self::put(self, outgoing);
+    }
+
+    fn unsent(&self) -> usize {
+        Self::unsent(self)
+    }
+}
+
+/// What was agreed on with the server.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    /// The revision that it is spoken to in.
+    pub(super) revision: Revision,
+    /// What it can do.
+    pub(super) features: Features,
+    /// Whether its link is HTTP.
+    pub(super) http: bool,
+    /// Whether one client alone is behind it.
+    pub(super) private: bool,
+}
+
+/// What became of a request of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The raw JSON of `result`.
+    Result(Vec<u8>),
+    /// The raw JSON of `error`.
+    Error(Vec<u8>),
+    /// No answer.
+    Failed(Trouble),
+}
+
+/// The multiplexer of one link.
+pub(super) struct Mux {
+    upstream: Arc<Upstream>,
+    shared: Arc<Shared>,
+    knobs: Knobs,
+    terms: Terms,
+    /// What stands in front of our numbers outside, to tell the links of one upstream apart.
+    tag: u64,
+    /// Which headers a tool's arguments become.
+    params: ParamHeaders,
+    pending: Slots<Pending>,
+    /// How many of them are calls of clients.
+    calls: usize,
+    asked: Slots<Asked>,
+    watches: Watches,
+    /// The numbers that were cancelled last: their late answers are nobody's fault.
+    cancelled: VecDeque<u64>,
+    later: Vec<Later>,
+    /// The text that is being written.
+    text: Vec<u8>,
+    put: u64,
+    uses: Uses,
+    /// Whether there are any to be handed over.
+    counted: bool,
+    /// When [`Self::check`] has something to do.
+    next_check: Instant,
+    /// How many of the calls are parked.
+    parked: usize,
+    /// Calls that wait for the tools to be listed anew.
+    behind: Vec<u64>,
+    /// Answers to our own requests, for whoever made them.
+    pub(super) heard: Vec<(Own, Heard)>,
+    /// Lists that have changed.
+    pub(super) changed: Topics,
+    /// Resources that have changed.
+    pub(super) updated: Vec<Box<str>>,
+    /// Calls that were surely not processed, for the next link.
+    pub(super) kept: Vec<Box<Task>>,
+    /// Why the link is of no use any more.
+    pub(super) lost: Option<Trouble>,
+}
+
+/// Cancelled numbers that are remembered.
+const CANCELLED_MAX: usize = 256;
+
+impl Mux {
+    /// `tag` tells the links of one upstream apart, below 2,048; no number is used twice if each next one's `floor` is
+    /// the [`Self::ceiling`] of all before.
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        shared: Arc<Shared>,
+        knobs: Knobs,
+        terms: Terms,
+        tag: u64,
+        floor: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            upstream,
+            shared,
+            knobs,
+            terms,
+            tag: tag << NUMBER_BITS,
+            params: ParamHeaders::default(),
+            pending: Slots::above(floor),
+            calls: 0,
+            asked: Slots::above(floor),
+            watches: Watches::default(),
+            cancelled: VecDeque::new(),
+            later: Vec::new(),
+            text: Vec::new(),
+            put: 0,
+            uses: Uses::default(),
+            counted: false,
+            next_check: now,
+            parked: 0,
+            behind: Vec::new(),
+            heard: Vec::new(),
+            changed: Topics::default(),
+            updated: Vec::new(),
+            kept: Vec::new(),
+            lost: None,
+        }
+    }
+
+    /// What was agreed on, as far as it was.
+    pub(super) const fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Speaks in this revision from now on.
+    pub(super) const fn speak_as(&mut self, revision: Revision) {
+        self.terms.revision = revision;
+    }
+
+    /// What the server can do, and how it is spoken to.
+    pub(super) const fn agreed(&mut self, revision: Revision, features: Features, http: bool) {
+        self.terms.revision = revision;
+        self.terms.features = features;
+        self.terms.http = http;
+    }
+
+    /// The link serves from now on: what was watched and kept on the last one goes on.
+    pub(super) fn reopen(&mut self, level: Option<Level>, now: Instant, sink: &mut impl Sink) {
+        if let Some(level) = level {
+            self.set_level(level, now, sink);
+        }
+        self.watch_again(now, sink);
+        for task in std::mem::take(&mut self.kept) {
+            self.begin(task, true, now, sink);
+        }
+    }
+
+    /// What is kept for the next link is refused: there is none soon.
+    pub(super) fn drop_kept(&mut self, trouble: &Trouble) {
+        for task in std::mem::take(&mut self.kept) {
+            self.refuse(task.ticket, trouble);
+        }
+    }
+
+    /// See [`Self::new`].
+    pub(super) fn ceiling(&self) -> u32 {
+        self.pending.ceiling().max(self.asked.ceiling())
+    }
+
+    /// When [`Self::check`] is to be called, if anything waits.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.pending.len() > 0 || self.counted || self.watches.waits()).then_some(self.next_check)
+    }
+
+    /// Something to do for a client.
+    pub(super) fn handle_errand(&mut self, errand: Errand, now: Instant, sink: &mut impl Sink) {
+        match errand {
+            Errand::Call(task) => self.begin(task, false, now, sink),
+            Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), sink),
+            Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
+            Errand::Watch { uri, task, client } => self.watch(uri, task, client, now, sink),
+            Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
+            Errand::Level(level) => self.set_level(level, now, sink),
+            Errand::RootsChanged { .. } => self.roots_changed(sink),
+            Errand::Leave { .. } => {}
+        }
+    }
+
+    /// Sends a call. `repeated`: it was sent before, and surely not processed.
+    pub(super) fn begin(&mut self, task: Box<Task>, repeated: bool, now: Instant, sink: &mut impl Sink) {
+        let Some(task) = self.resumed(task, now, sink) else { return };
+        if self.pending.len() >= self.knobs.in_flight_max {
+            return self.refuse(task.ticket, &self.full());
+        }
+        let mut pending = Pending::new(Work::Call(task), now);
+        pending.repeated = repeated;
+        let number = match self.pending.insert(pending) {
+            Ok(number) => number,
+            Err(Pending { work: Work::Call(task), .. }) => return self.refuse(task.ticket, &self.full()),
+            Err(_) => return,
+        };
+        self.calls += 1;
+        self.upstream.counts.calls.fetch_add(1, Relaxed);
+        self.upstream.counts.in_flight.fetch_add(1, Relaxed);
+        self.send(number, now, sink);
+    }
+
+    fn full(&self) -> Trouble {
+        let most = self.knobs.in_flight_max;
+        let wait = Some(Duration::from_secs(1));
+        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)")).with_retry_after(wait)
+    }
+
+    /// Writes the call with this number to the link.
+    fn send(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
+        let Some(pending) = self.pending.get_mut(number) else { return };
+        let Work::Call(task) = &pending.work else { return };
+        if !task.ticket.serve_as(self.tag | number) {
+            return self.cancel(number, sink);
+        }
+        let parcel = &task.parcel;
+        let revision = self.terms.revision;
+        self.text.clear();
+        let input = pending.input.take();
+        speech::call(&mut self.text, number, parcel, task.client.profile.as_deref(), revision, input.as_deref());
+        let headers = match parcel.method {
+            Method::CallTool if self.terms.http && revision.era() == Era::Modern => {
+                self.params.values(&parcel.name, &parcel.params)
+            }
+            _ => Vec::new(),
+        };
+        let name = (parcel.method != Method::Complete).then_some(&*parcel.name);
+        let purpose =
+            Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
+        pending.offset = self.put;
+        pending.bytes = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        pending.heard = now;
+        let before = sink.unsent();
+        sink.put(Outgoing { text: &self.text, purpose });
+        self.put += sink.unsent().saturating_sub(before) as u64;
+    }
+
+    /// Asks the server something for ourselves; `params` are raw members. The answer comes in [`Self::heard`].
+    pub(super) fn ask(
+        &mut self,
+        own: Own,
+        method: &str,
+        params: &str,
+        wait: Duration,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Option<u64> {
+        let number = self.pending.insert(Pending::new(Work::Own(own, wait), now)).ok()?;
+        self.text.clear();
+        let revision = self.terms.revision;
+        // The handshake carries its revision itself.
+        let legacy = method == "initialize";
+        let meta = if legacy { Revision::NEWEST_LEGACY } else { revision };
+        speech::own(&mut self.text, number, method, params, meta);
+        let before = sink.unsent();
+        let purpose = Purpose::Request { number, method, name: None, params: &[], revision };
+        sink.put(Outgoing { text: &self.text, purpose });
+        self.put += sink.unsent().saturating_sub(before) as u64;
+        self.next_check = self.next_check.min(now + wait);
+        Some(number)
+    }
+
+    /// Tells the server something; `params` are raw members.
+    pub(super) fn notify(&mut self, method: &str, sink: &mut impl Sink) {
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
+        let purpose = Purpose::Notification { method, revision: self.terms.revision };
+        sink.put(Outgoing { text: text.as_bytes(), purpose });
+    }
+
+    /// Nobody waits any more.
+    fn cancel(&mut self, number: u64, sink: &mut impl Sink) {
+        let Some(pending) = self.pending.get(number) else { return };
+        // A parked call waits for its client's second try, whatever became of the first.
+        if !matches!(pending.work, Work::Call(_)) {
+            return;
+        }
+        let Some(pending) = self.remove(number) else { return };
+        let since = pending.since;
+        // What was not sent, or is answered and waits for its client, needs no word.
+        if pending.bytes > 0 {
+            self.tell_cancelled(number, sink);
+        }
+        if let Work::Call(task) = pending.work {
+            self.ended(&task.parcel.name, since, since, pending.bytes, 0, "cancelled");
+            task.ticket.discard();
+        }
+    }
+
+    /// Tells the server that nobody waits for this number.
+    fn tell_cancelled(&mut self, number: u64, sink: &mut impl Sink) {
+        self.forget(number);
+        self.text.clear();
+        speech::cancelled(&mut self.text, number);
+        let purpose = Purpose::Cancel { number, revision: self.terms.revision };
+        sink.put(Outgoing { text: &self.text, purpose });
+    }
+
+    /// Late answers to this number are to be expected.
+    fn forget(&mut self, number: u64) {
+        if self.cancelled.len() == CANCELLED_MAX {
+            self.cancelled.pop_front();
+        }
+        self.cancelled.push_back(number);
+    }
+
+    /// Something that has come. What is to be said about it is said by [`Self::speak`].
+    pub(super) fn handle_arrived(&mut self, arrived: &Arrived<'_>, now: Instant) {
+        let on = arrived.on;
+        match &arrived.what {
+            What::Message(bytes) => match envelope::parse(bytes) {
+                Ok(Incoming::One(message)) => self.handle_message(on, &message, bytes, now),
+                Ok(Incoming::Batch(batch)) => {
+                    for message in batch {
+                        match message {
+                            Ok(message) => self.handle_message(on, &message, &[], now),
+                            Err(malformed) => self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now),
+                        }
+                    }
+                }
+                Err(malformed) => self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now),
+            },
+            What::Failed(trouble) => self.failed(on, trouble, now),
+        }
+    }
+
+    fn handle_message(&mut self, on: Option<u64>, message: &Envelope<'_>, bytes: &[u8], now: Instant) {
+        match &message.kind {
+            Kind::Response { id, result, error } => {
+                let number = id.and_then(|id| speech::number(id.raw()));
+                self.answered(on, number, result.ok_or(error.unwrap_or("{}")), now);
+            }
+            Kind::Notification { method } => self.handle_notification(on, method, message.params, bytes, now),
+            Kind::Request { id, method } => self.asked_by_server(on, *id, method, message.params, now),
+        }
+    }
+
+    /// A message that is none: whoever it was meant for, as far as that can be told, is told so.
+    fn malformed(&mut self, number: Option<u64>, what: &str, now: Instant) {
+        self.stray();
+        if let Some(number) = number.filter(|&number| self.pending.get(number).is_some()) {
+            self.fail(number, &Trouble::new(TroubleKind::Garbage, what), now);
+        }
+    }
+
+    fn stray(&self) {
+        self.upstream.counts.strays.fetch_add(1, Relaxed);
+    }
+
+    /// Refuses a call that was not begun.
+    fn refuse(&self, ticket: Ticket, trouble: &Trouble) {
+        self.upstream.refuse(ticket, trouble, None);
+    }
+
+    /// Takes a request out, and all that hangs on it.
+    fn remove(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(number)?;
+        if !pending.is_own() {
+            self.calls -= 1;
+            self.upstream.counts.in_flight.fetch_sub(1, Relaxed);
+        }
+        if matches!(pending.work, Work::Parked(_)) {
+            self.parked -= 1;
+        }
+        if pending.asked > 0 {
+            self.unask(number);
+        }
+        Some(pending)
+    }
+
+    /// What is to be said since messages have come.
+    pub(super) fn speak(&mut self, now: Instant, sink: &mut impl Sink) {
+        if !self.later.is_empty() {
+            for later in std::mem::take(&mut self.later) {
+                match later {
+                    Later::Respond(text) => sink.put(Outgoing { text: &text, purpose: Purpose::Response }),
+                    Later::Resend(number) => self.send(number, now, sink),
+                }
+            }
+        }
+        self.listen_anew(now, sink);
+    }
+
+    /// What time brings: requests that have waited too long, and figures to be handed over.
+    pub(super) fn check(&mut self, now: Instant, sink: &mut impl Sink) {
+        if now < self.next_check {
+            return;
+        }
+        if std::mem::take(&mut self.counted) {
+            self.upstream.counts.add_uses(&mut self.uses);
+        }
+        let Knobs { call, call_max, input, .. } = self.knobs;
+        let mut next = now + Duration::from_secs(1);
+        let late = self.pending.numbers(|pending| {
+            let limits = match &pending.work {
+                Work::Own(_, wait) => (*wait, Duration::ZERO),
+                Work::Parked(parked) => (parked.until.saturating_duration_since(pending.heard), Duration::ZERO),
+                // Its server waits for a person.
+                Work::Call(_) if pending.asked > 0 => (input, Duration::ZERO),
+                Work::Call(_) => (call, call_max),
+            };
+            let quiet = (!limits.0.is_zero()).then(|| pending.heard + limits.0);
+            let whole = (!limits.1.is_zero()).then(|| pending.since + limits.1);
+            let Some(due) = quiet.into_iter().chain(whole).min() else { return false };
+            next = next.min(due.max(now));
+            due <= now
+        });
+        for number in late {
+            let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
+            let own = self.pending.get(number).is_some_and(Pending::is_own);
+            let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
+            self.fail(number, &trouble, now);
+            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation).
+            if !own {
+                self.tell_cancelled(number, sink);
+            } else {
+                self.forget(number);
+            }
+        }
+        // Not more often than every 10 ms, however many wait.
+        self.next_check = next.max(now + Duration::from_millis(10));
+    }
+
+    /// The link is at its end: every call fails by name, but those of which no byte was sent are kept, once.
+    pub(super) fn end(&mut self, trouble: &Trouble, now: Instant, sink: &impl Sink) {
+        let sent = self.put - (sink.unsent() as u64).min(self.put);
+        let safe = trouble.is_safe_to_repeat();
+        for number in self.pending.numbers(|_| true) {
+            let Some(pending) = self.pending.get(number) else { continue };
+            // Over HTTP each request fails by itself, and says whether it was sent.
+            let unsent = !self.terms.http && pending.offset >= sent;
+            match &pending.work {
+                Work::Call(_) if (unsent || safe) && !pending.repeated && pending.rounds == 0 => self.keep(number),
+                _ if unsent => self.fail(number, &trouble.clone().unsent(), now),
+                _ => self.fail(number, trouble, now),
+            }
+        }
+        self.upstream.counts.add_uses(&mut self.uses);
+        self.fail_watches(trouble);
+        self.put = 0;
+        self.later.clear();
+        self.heard.clear();
+        self.behind.clear();
+        self.lost = None;
+    }
+
+    /// Keeps a call for the next link.
+    fn keep(&mut self, number: u64) {
+        if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
+            self.kept.push(task);
+        }
+    }
+
+    /// The request failed, without an answer of the server.
+    fn fail(&mut self, number: u64, trouble: &Trouble, now: Instant) {
+        let Some(pending) = self.remove(number) else { return };
+        match pending.work {
+            Work::Call(task) => {
+                let Task { parcel, ticket, .. } = *task;
+                self.ended(&parcel.name, pending.since, now, pending.bytes, 0, trouble.kind.name());
+                let mut error = Vec::new();
+                trouble.write_object(&mut error, &self.upstream.name, None);
+                ticket.settle(Answer::Error(error));
+            }
+            Work::Parked(parked) => {
+                self.ended(&parked.parcel.name, pending.since, now, pending.bytes, 0, trouble.kind.name());
+            }
+            Work::Own(own, _) => self.own_ended(number, own, Heard::Failed(trouble.clone()), now),
+        }
+    }
+
+    /// A call is over: counted, and told at debug level.
+    fn ended(&mut self, name: &str, since: Instant, now: Instant, sent: u32, got: usize, outcome: &'static str) {
+        let took = now.saturating_duration_since(since);
+        let failed = !matches!(outcome, "result" | "cancelled" | "input_required");
+        if failed {
+            self.upstream.counts.errors.fetch_add(1, Relaxed);
+        }
+        self.counted = true;
+        self.uses.count(name, took, failed);
+        tracing::debug!(
+            upstream = &*self.upstream.name,
+            tool = name,
+            micros = took.as_micros(),
+            bytes_out = sent,
+            bytes_in = got,
+            outcome,
+            "a call has ended"
+        );
+    }
+}
+
+/// The request that a malformed answer was for.
+fn malformed_number(malformed: &envelope::Malformed<'_>) -> Option<u64> {
+    speech::number(malformed.id?.raw())
+}
+
+#[cfg(test)]
+pub(super) mod stage;
+#[cfg(test)]
+mod tests;

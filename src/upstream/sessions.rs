@@ -1,0 +1,212 @@
+//! Sessions of single clients at one upstream: a link each, made on first use, gone with the client or when idle.
+
+use std::collections::HashMap;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::handle::{Door, Errand, Upstream};
+use super::life::{Life, refuse};
+use super::link::Target;
+use super::mux::NUMBER_BITS;
+use super::shared::{Knobs, Shared};
+use super::trouble::{Trouble, TroubleKind};
+use crate::mcp::{Profile, bridge};
+
+/// Numbers that tell the links of one upstream apart: as many as the bits above a mux's own numbers allow.
+const TAGS_MAX: u64 = (1 << (64 - NUMBER_BITS)) - 1;
+/// How long all of them may take to end.
+const END: Duration = Duration::from_secs(3);
+
+/// All of one upstream. Without any where all clients share one link.
+pub(super) struct Sessions {
+    upstream: Arc<Upstream>,
+    target: Target,
+    knobs: Knobs,
+    shared: Arc<Shared>,
+    enabled: bool,
+    by_client: HashMap<u128, Visit>,
+    by_tag: HashMap<u64, Arc<Door>>,
+    next_tag: u64,
+    /// No number below it is used again.
+    floor: u32,
+    tasks: JoinSet<Ended>,
+    stop: watch::Sender<bool>,
+}
+
+struct Visit {
+    tag: u64,
+    door: Arc<Door>,
+}
+
+/// A session that is over.
+struct Ended {
+    client: u128,
+    tag: u64,
+    ceiling: u32,
+    why: Trouble,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        target: Target,
+        knobs: Knobs,
+        shared: Arc<Shared>,
+        enabled: bool,
+    ) -> Self {
+        Self {
+            upstream,
+            target,
+            knobs,
+            shared,
+            enabled,
+            by_client: HashMap::new(),
+            by_tag: HashMap::new(),
+            next_tag: 0,
+            floor: 0,
+            tasks: JoinSet::new(),
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// Takes an errand to the session that it belongs to; gives it back if that is the shared one.
+    pub(super) fn route(&mut self, errand: Errand) -> Option<Errand> {
+        if !self.enabled {
+            return Some(errand);
+        }
+        let client = match &errand {
+            Errand::Call(task) => task.client.id,
+            Errand::Watch { client, .. }
+            | Errand::Unwatch { client, .. }
+            | Errand::RootsChanged { client }
+            | Errand::Leave { client } => *client,
+            Errand::Cancel { slot } | Errand::Reply { slot, .. } => {
+                let tag = slot >> NUMBER_BITS;
+                if tag == 0 {
+                    return Some(errand);
+                }
+                // Of a session that is over: nobody waits.
+                if let Some(door) = self.by_tag.get(&tag) {
+                    door.post(errand);
+                }
+                return None;
+            }
+            Errand::Level(level) => {
+                for visit in self.by_client.values() {
+                    visit.door.post(Errand::Level(*level));
+                }
+                return Some(errand);
+            }
+        };
+        // Clients without a session share the catalogue's link.
+        if client == 0 {
+            return Some(errand);
+        }
+        let profile = match &errand {
+            Errand::Call(task) => task.client.profile.clone(),
+            _ => None,
+        };
+        let opens = matches!(errand, Errand::Call(_) | Errand::Watch { .. });
+        match self.by_client.get(&client) {
+            Some(visit) => visit.door.post(errand),
+            None if !opens => {}
+            None => match self.open(client, profile.as_deref()) {
+                Some(door) => door.post(errand),
+                None => refuse(&self.upstream, errand, &self.full(), None),
+            },
+        }
+        None
+    }
+
+    fn full(&self) -> Trouble {
+        let most = self.knobs.sessions_max;
+        let what = format!("{most} clients have a session of their own (sessions_max)");
+        Trouble::new(TroubleKind::Overloaded, what).with_retry_after(Some(Duration::from_secs(5))).unsent()
+    }
+
+    fn open(&mut self, client: u128, profile: Option<&Profile>) -> Option<Arc<Door>> {
+        let most = self.knobs.sessions_max.min(TAGS_MAX as usize);
+        if self.by_client.len() >= most {
+            return None;
+        }
+        let tag = loop {
+            self.next_tag = self.next_tag % TAGS_MAX + 1;
+            if !self.by_tag.contains_key(&self.next_tag) {
+                break self.next_tag;
+            }
+        };
+        let door = Arc::new(Door::default());
+        let life = Life::private(
+            Arc::clone(&self.upstream),
+            self.target.clone(),
+            self.knobs.clone(),
+            Arc::clone(&self.shared),
+            bridge::capabilities(profile),
+            (tag, self.floor),
+            Arc::clone(&door),
+        );
+        self.tasks.spawn(session(life, client, tag, self.stop.subscribe()));
+        self.by_tag.insert(tag, Arc::clone(&door));
+        self.by_client.insert(client, Visit { tag, door: Arc::clone(&door) });
+        self.upstream.counts.sessions.fetch_add(1, Relaxed);
+        Some(door)
+    }
+
+    /// Waits for sessions to end, and cleans up behind them. Cancel-safe.
+    pub(super) async fn ended(&mut self) {
+        let ended = match self.tasks.join_next().await {
+            Some(Ok(ended)) => ended,
+            // A task that panicked took its tickets with it: its clients know.
+            Some(Err(_)) => return,
+            None => return pending().await,
+        };
+        self.floor = self.floor.max(ended.ceiling);
+        self.upstream.counts.sessions.fetch_sub(1, Relaxed);
+        if let Some(door) = self.by_tag.remove(&ended.tag) {
+            while let Some(errand) = door.collect() {
+                refuse(&self.upstream, errand, &ended.why, None);
+            }
+        }
+        if self.by_client.get(&ended.client).is_some_and(|visit| visit.tag == ended.tag) {
+            self.by_client.remove(&ended.client);
+        }
+    }
+
+    /// Ends them all, in form.
+    pub(super) async fn end(&mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(END, all).await.is_err() {
+            self.tasks.abort_all();
+        }
+    }
+}
+
+/// One session's life. Boxed, as it is part of a life that may have sessions.
+fn session(
+    mut life: Life,
+    client: u128,
+    tag: u64,
+    mut stop: watch::Receiver<bool>,
+) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
+    Box::pin(async move {
+        let left = || Trouble::new(TroubleKind::Lost, "the client's own session has ended").unsent();
+        let why = match life.once(Duration::ZERO, &mut stop).await {
+            Ok(()) => left(),
+            Err(trouble) => trouble,
+        };
+        if why.kind != TroubleKind::Lost {
+            let name = &*life.upstream.name;
+            tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
+        }
+        life.mux.drop_kept(&why);
+        Ended { client, tag, ceiling: life.mux.ceiling(), why }
+    })
+}
