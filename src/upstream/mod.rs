@@ -6,6 +6,7 @@ mod gather;
 pub mod handle;
 pub mod life;
 pub mod link;
+mod lists;
 pub mod loudness;
 pub mod minder;
 pub mod mux;

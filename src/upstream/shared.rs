@@ -72,10 +72,13 @@ pub enum Word {
     Gone,
 }
 
+/// Whoever is told of an upstream's [`Word`].
+pub type Tell = dyn Fn(&Arc<Upstream>, Word) + Send + Sync;
+
 /// What all upstreams' lives share.
 pub struct Shared {
     /// Told when an upstream comes, changes what it offers, or goes.
-    pub offers: Box<dyn Fn(&Arc<Upstream>, Word) + Send + Sync>,
+    pub offers: Box<Tell>,
     /// Tells all clients who asked for it; lists that change are told by [`Self::offers`].
     pub spread: Box<dyn Fn(News) + Send + Sync>,
     /// How talkative servers should be.
