@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use lakh::cli::fetch::Unfetched;
 use lakh::cli::profile::Unprofiled;
-use lakh::cli::{Cli, Command, Serve, doctor, profile, simulate};
-use lakh::config::{Config, Layers};
+use lakh::cli::catalogue::Unlisted;
+use lakh::cli::{Cli, Command, Serve, catalogue, doctor, profile, simulate};
+use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
-use lakh::tree::Tree;
+use lakh::tree::{Ground, Tree};
 use lakh::upstream::minder;
 
 // An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
@@ -38,7 +42,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
-        Ok(cli) => cli.command.unwrap_or_else(|| Command::Serve(Serve::default())),
+        Ok(cli) => cli.command.unwrap_or_else(|| Command::Serve(Box::default())),
         Err(told) => {
             // To a reader that is gone nothing can be told.
             let _ = told.print();
@@ -65,7 +69,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Serve(flags) => {
             // Itself, also after an upgrade has put another file in its place.
             minder::set_program("/proc/self/exe".into());
-            serve(configure(&flags)?)
+            serve(*flags)
         }
         Command::PrintConfig(flags) => {
             io::stdout().write_all(configure(&flags)?.to_toml().as_bytes())?;
@@ -75,6 +79,14 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let fits = doctor::run(connections, &Host::read(), &mut io::stdout().lock())?;
             Ok(if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        Command::Catalogue(args) => match catalogue::run(&args, &mut io::stdout().lock()) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error @ Unlisted::Unfetched(Unfetched::Address(_))) => Err(error.into()),
+            Err(error) => {
+                eprintln!("lakh catalogue: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+        },
         Command::Profile(args) => match profile::run(&args, &mut io::stdout().lock()) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error @ Unprofiled::Unfetched(Unfetched::Address(_))) => Err(error.into()),
@@ -100,27 +112,23 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Default < file < environment < flag.
-fn configure(flags: &Serve) -> Result<Config, Box<dyn Error>> {
-    let mut layers = Layers::default();
-    if let Some(file) = &flags.config {
-        layers = layers.file(file)?;
+/// What files, variables and flags say, and a word on standard error about what of it is left out.
+fn configure(flags: &Serve) -> Result<Config, Rejected> {
+    let Gathered { config, warnings } = gather(flags, std::env::vars())?;
+    for warning in warnings {
+        eprintln!("{warning}");
     }
-    layers = layers.environment(std::env::vars())?;
-    for (flag, knob, value) in flags.knobs() {
-        layers = layers.flag(flag, knob, &value)?;
-    }
-    Ok(layers.config()?)
+    Ok(config)
 }
 
-fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+fn serve(flags: Serve) -> Result<ExitCode, Box<dyn Error>> {
+    let config = configure(&flags)?;
     #[cfg(feature = "dhat-heap")]
     let heap = note_heap();
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(|error| {
-        format!("`log` = {:?}: {error}; it takes a level, or directives such as `info,lakh::conn=debug`", config.log)
-    })?;
+    let (filter, relog) = reload::Layer::new(log_filter(&config.log)?);
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     // The first signal sets the flag; the second finds it set and ends the process at once. No pipe: a signal may reach
     // any thread, and its handler then works on that thread's descriptor table.
     let drain = Arc::new(AtomicBool::new(false));
@@ -128,8 +136,18 @@ fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         flag::register_conditional_shutdown(signal, EXIT_HURRIED, Arc::clone(&drain))?;
         flag::register(signal, Arc::clone(&drain))?;
     }
+    let hangup = Arc::new(AtomicBool::new(false));
+    // Without a file there is nothing to read again, and a terminal that is closed ends what was started in it.
+    if flags.config.is_some() || !flags.servers.mcp_json.is_empty() {
+        flag::register(SIGHUP, Arc::clone(&hangup))?;
+    }
     let within = Duration::from_millis(config.drain_ms);
-    let tree = Tree::plant(config)?;
+    let ground = Ground {
+        reread: Some(Box::new(move || configure(&flags).map_err(|error| error.to_string()))),
+        relog: Some(Box::new(move |log| relog.reload(log_filter(log)?).map_err(|error| error.to_string()))),
+        ending: Arc::clone(&drain),
+    };
+    let tree = Tree::plant_on(ground, config)?;
     if let Err(error) = greet(&tree) {
         // Whoever started it does not listen (any more); its clients do.
         tracing::warn!(%error, clients = %tree.clients(), "the greeting was not heard");
@@ -138,6 +156,11 @@ fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         if let Some(why) = tree.given_up() {
             eprintln!("lakh serve: {why}");
             return Ok(ExitCode::FAILURE);
+        }
+        if hangup.swap(false, Ordering::AcqRel)
+            && let Err(error) = tree.reload()
+        {
+            tracing::error!("SIGHUP: {error}");
         }
         std::thread::sleep(LOOK_AGAIN);
     }
@@ -149,6 +172,12 @@ fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     drop(tree);
     tracing::info!(done, "ended");
     Ok(ExitCode::SUCCESS)
+}
+
+fn log_filter(log: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(log).map_err(|error| {
+        format!("`log` = {log:?}: {error}; it takes a level, or directives such as `info,lakh::conn=debug`")
+    })
 }
 
 /// Notes where every heap byte is allocated, until the value is dropped; then writes it all down.
@@ -173,8 +202,18 @@ fn greet(tree: &Tree) -> io::Result<()> {
     )?;
     writeln!(out)?;
     writeln!(out, "clients  {clients}   (newline-delimited JSON over TCP, or ws://{clients}/mcp)")?;
-    writeln!(out, "admin    http://{admin}   (/health /ready /metrics /tree /profile /connections)")?;
+    writeln!(out, "admin    http://{admin}   (/health /ready /metrics /upstreams /catalogue /tree ...)")?;
+    let upstreams = tree.upstreams();
+    let longest = upstreams.iter().map(|upstream| upstream.name.len()).max().unwrap_or_default();
+    for (at, upstream) in upstreams.iter().enumerate() {
+        let heading = if at == 0 { "behind" } else { "" };
+        writeln!(out, "{heading:<7}  {:<longest$}  {}", upstream.name, upstream.summary())?;
+    }
     writeln!(out)?;
+    if !upstreams.is_empty() {
+        writeln!(out, "`lakh catalogue` shows what they offer.")?;
+        return out.flush();
+    }
     writeln!(out, "A first call, to paste into another shell:")?;
     writeln!(out, "{}", first_call(clients))?;
     out.flush()

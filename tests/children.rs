@@ -5,6 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lakh::upstream::link::{Limits, Link, Target, What};
+use lakh::upstream::minder;
+
 /// A child that ignores the end of its stdin and SIGTERM, and so does what it starts: one in its process group, one in a
 /// session of its own. It says all their process ids.
 const STUBBORN: &str =
@@ -98,4 +101,43 @@ fn nobody_is_left_after_a_kill_of_the_minders_parent() {
     parent.kill().expect("killed");
     parent.wait().expect("reaped");
     assert!(gone(&pids, Duration::from_secs(2)), "{pids:?}");
+}
+
+/// A link to a stubborn child below a minder, and all their process ids; the minder's is the first.
+async fn link() -> (Link, Vec<String>) {
+    minder::set_program(env!("CARGO_BIN_EXE_lakh").into());
+    let script = STUBBORN.replace("echo $$ $a $b", "echo \"[$PPID,$$,$a,$b]\"");
+    let target = Target::Child { command: "sh".into(), args: vec!["-c".into(), script], env: vec![], cwd: None };
+    let limits = Limits { message_bytes_max: 1 << 20, connect: Duration::from_secs(10), http_connections_max: 1 };
+    let mut link = Link::open(&target, "stubborn", &limits).await.expect("started");
+    link.fill().await.expect("a line");
+    let Some(What::Message(line)) = link.next().map(|arrived| arrived.what) else { panic!("no message") };
+    let line = String::from_utf8_lossy(line).into_owned();
+    let pids: Vec<String> = line.trim_matches(['[', ']']).split(',').map(str::to_owned).collect();
+    assert!(pids.len() == 4 && pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
+    (link, pids)
+}
+
+#[tokio::test]
+async fn nobody_is_left_when_a_link_is_closed_or_dropped() {
+    let (link, pids) = link().await;
+    link.close().await;
+    assert!(gone(&pids, Duration::ZERO), "{pids:?}");
+    let (link, pids) = self::link().await;
+    drop(link);
+    assert!(gone(&pids, Duration::from_secs(2)), "{pids:?}");
+}
+
+#[tokio::test]
+async fn the_process_group_ends_with_its_link_even_without_its_minder() {
+    let (link, mut pids) = link().await;
+    let killed = Command::new("kill").args(["-9", &pids[0]]).status().expect("kill");
+    assert!(killed.success());
+    assert!(gone(&pids[..1], Duration::from_secs(2)));
+    // Who has left the group as well is beyond reach now.
+    let lonely = pids.pop().expect("four");
+    link.close().await;
+    assert!(gone(&pids, Duration::from_secs(2)), "{pids:?}");
+    let killed = Command::new("kill").args(["-9", &lonely]).status().expect("kill");
+    assert!(killed.success());
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Talks to a gateway with the TypeScript and Python SDKs of MCP over WebSocket; fails if one of their tests does.
+# Talks to a gateway with the TypeScript and Python SDKs of MCP over WebSocket, Streamable HTTP and HTTP+SSE; fails if
+# one of their tests does.
 # Installs them below the target folder and tests/clients/node_modules, from pinned versions. Needs Node 20 and Python
 # 3.10 or later. LAKH names a built gateway; without it, one is built. Usage: tests/clients.sh
 set -eu
@@ -29,16 +30,19 @@ until grep -q '^clients  ' "$log"; do
     kill -0 "$gateway"
     sleep 0.1
 done
-url=ws://$(sed -n 's/^clients  \([^ ]*\).*/\1/p' "$log")/mcp
+address=$(sed -n 's/^clients  \([^ ]*\).*/\1/p' "$log")
 
 failed=
-echo "TypeScript SDK"
-GATEWAY=$url timeout "$limit" node --test --test-reporter=spec tests/clients/typescript.test.js || failed="typescript"
-echo "Python SDK"
-timeout "$limit" "$venv/bin/python" tests/clients/python_client.py "$url" || failed="$failed python"
+for url in "ws://$address/mcp" "http://$address/mcp" "http://$address/sse"; do
+    echo "TypeScript SDK, $url"
+    GATEWAY=$url timeout "$limit" node --test --test-reporter=spec tests/clients/typescript.test.js ||
+        failed="$failed typescript:$url"
+    echo "Python SDK, $url"
+    timeout "$limit" "$venv/bin/python" tests/clients/python_client.py "$url" || failed="$failed python:$url"
+done
 kill -0 "$gateway"
 if [ -n "$failed" ]; then
-    echo "clients: failed: $failed" >&2
+    echo "clients: failed:$failed" >&2
     exit 1
 fi
 echo "clients: all passed"

@@ -1,5 +1,8 @@
 //! The load suite: real clients against the gateway, and against peers that misbehave, which must be found out.
 
+#[path = "simulate/web.rs"]
+mod web;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -135,6 +138,47 @@ fn a_refusal_is_a_dead_client_with_the_gateways_words() {
 fn the_mute_and_the_closing_are_found_out() {
     found_out(Manner::MuteToPings, Cause::NoAnswer);
     found_out(Manner::ClosesWhenIdle, Cause::Closed);
+}
+
+#[test]
+fn an_honest_web_peer_passes_however_it_answers() {
+    for manner in [web::Manner::Honest, web::Manner::AnswersInEvents] {
+        for dialect in ["http", "listen"] {
+            let outcome = against_web(manner, dialect, "--waves 2");
+            assert!(outcome.passed(), "{manner:?}, {dialect}: {:?}", outcome.missed);
+            assert_eq!(outcome.steps.last().map(|step| step.live), Some(8));
+        }
+    }
+}
+
+#[test]
+fn a_web_peer_that_misbehaves_is_found_out() {
+    for (manner, dialect, cause) in [
+        (web::Manner::ForgetsSession, "http", Cause::Refused),
+        (web::Manner::EndsStream, "http", Cause::Closed),
+        (web::Manner::EndsStream, "listen", Cause::Closed),
+        (web::Manner::HasNoStreams, "http", Cause::Refused),
+        (web::Manner::NamesAnother, "listen", Cause::WrongId),
+        (web::Manner::AcknowledgesNothing, "listen", Cause::NoAnswer),
+    ] {
+        let outcome = against_web(manner, dialect, "--patience 1");
+        let deaths = (outcome.deaths.of(cause), outcome.deaths.count());
+        assert_eq!(deaths, (1, 1), "{manner:?}, {dialect}: {}", outcome.deaths);
+        assert!(!outcome.passed());
+    }
+}
+
+fn against_web(manner: web::Manner, dialect: &str, more: &str) -> Outcome {
+    let target = web::peer(manner);
+    simulate(&format!("--connections 8 --hold 0.3 --dialect {dialect} --target {target} {more}")).expect("the run is done")
+}
+
+#[test]
+fn a_change_behind_the_gateway_reaches_every_client() {
+    let outcome = passes("--connections 200 --steps 200 --dialect mixed --hold 0.2 --fanout");
+    let fanout = outcome.fanout.expect("measured");
+    assert_eq!((fanout.clients, fanout.told), (200, 200));
+    assert!(fanout.first <= fanout.p50 && fanout.p50 <= fanout.last);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn each_child_is_restarted_and_only_its_own_clients_notice() {
         config.conn.handshake_ms = 60_000;
     });
     let mut clients: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(gateway.clients())).collect();
-    for child in ["profiler", "admin", "embedded"] {
+    for child in ["profiler", "admin", "catalogue", "embedded"] {
         assert!(gateway.inject_panic(child), "{child} is in the tree");
         assert!(is_back(&gateway, child, 1), "{child} is restarted");
         assert!(answered(&mut clients, 1).iter().all(|&answered| answered), "{child} took clients along");

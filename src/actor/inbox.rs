@@ -27,6 +27,23 @@ pub enum Letter {
     Notice { call: u64, message: Vec<u8> },
     /// The server asks the client something, for a call or, on a session of its own, for none.
     Ask { call: Option<u64>, question: Question },
+    /// From another connection of the same client: over HTTP one client has several.
+    Sibling(Sibling),
+}
+
+/// What one connection of a client tells another one of the same session.
+pub enum Sibling {
+    /// A message that came in there and belongs here: a cancellation, a reply to a question, or any message where this
+    /// connection carries all answers.
+    Message(Box<str>),
+    /// The client goes on reading this one's answers there, behind the event with this number.
+    Resume { to: Key, inbox: Arc<Inbox>, after: u32 },
+    /// The event with this number, of the stream that is read on here; `last` ends it.
+    Event { number: u32, message: Box<[u8]>, last: bool },
+    /// Another stream of the client has taken this one's place.
+    Replaced,
+    /// The session has ended.
+    Ended,
 }
 
 /// Something that changed, for all actors that asked to be told. Which topics there are is the tenants' affair.

@@ -13,7 +13,7 @@ mod ticket;
 mod wheel;
 
 pub use census::{Breakdown, Resident};
-pub use inbox::{Answer, Inbox, Letter, Mail, News, Order};
+pub use inbox::{Answer, Inbox, Letter, Mail, News, Order, Sibling};
 pub use question::{Question, Reply};
 pub use shard::{Berth, Desk, Readiness, Tenants, run};
 pub use table::CommonDescriptors;

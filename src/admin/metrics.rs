@@ -11,8 +11,10 @@ use prometheus_client::registry::Unit::{Bytes, Seconds};
 use prometheus_client::registry::{Registry, Unit};
 
 use self::sheet::{Labels, Sheet, alone, by, named};
-use super::Windows;
+use super::{UpstreamView, Windows};
 use crate::meter::{AllocatorMemory, Gauge, KernelMemory, Named, Part, PoolReading, ProcessMemory, ShardMeter, Tally};
+use crate::upstream::handle::State;
+use crate::upstream::mux::tally::Use;
 
 /// The kernel counts buffers of TCP in pages of this size on the machines that lakh runs on.
 const PAGE_BYTES: u64 = 4_096;
@@ -45,6 +47,7 @@ impl Collector for Metrics {
         loops(sheet, windows)?;
         kernel(sheet)?;
         tree(sheet, windows)?;
+        upstreams(sheet, windows)?;
         alarms(sheet, windows)
     }
 }
@@ -191,6 +194,35 @@ fn tree(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
         (labels, 1_u64)
     });
     sheet.gauges("lakh_child_state", None, "In which state each child is", states)
+}
+
+/// The servers behind the gateway, and what their tools are used for: a name each, up to the most that is told apart.
+fn upstreams(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
+    let all = (windows.upstreams)();
+    let each = |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
+    let states = all.iter().flat_map(|(one, _)| {
+        let labels = move |state: &State| vec![("upstream", one.name.clone()), ("state", state.name().to_owned())];
+        State::ALL.iter().map(move |state| (labels(state), u64::from(state.name() == one.state)))
+    });
+    sheet.gauges("lakh_upstream_state", None, "1 for the state that an upstream is in", states)?;
+    sheet.gauges("lakh_upstream_entries", None, "What it offers", each(|one| one.entries))?;
+    sheet.gauges("lakh_upstream_calls_in_flight", None, "Calls in flight at it", each(|one| one.in_flight))?;
+    sheet.gauges("lakh_upstream_sessions", None, "Sessions of single clients at it", each(|one| one.sessions))?;
+    sheet.counters("lakh_upstream_calls", None, "Calls sent to it", each(|one| one.calls))?;
+    sheet.counters("lakh_upstream_errors", None, "Calls that failed, or were answered so", each(|one| one.errors))?;
+    sheet.counters("lakh_upstream_restarts", None, "Times it was connected anew", each(|one| one.restarts))?;
+    sheet.counters("lakh_upstream_strays", None, "Messages from it that were for nobody", each(|one| one.strays))?;
+    let uses: Vec<(Labels, Use)> = all
+        .iter()
+        .flat_map(|(one, uses)| {
+            let labels = |name: &str| vec![("upstream", one.name.clone()), ("name", name.to_owned())];
+            uses.iter().map(move |(name, uses)| (labels(name), *uses))
+        })
+        .collect();
+    let each = |figure: fn(&Use) -> u64| uses.iter().map(move |(labels, uses)| (labels.clone(), figure(uses)));
+    sheet.counters("lakh_calls", None, "Calls by the name of what was called", each(|uses| uses.calls))?;
+    sheet.counters("lakh_call_errors", None, "Those that failed", each(|uses| uses.errors))?;
+    sheet.counters("lakh_call_duration_us", None, "Microseconds that they took in all", each(|uses| uses.micros))
 }
 
 /// As the profiler judged its last readings; absent while nobody can ask it.

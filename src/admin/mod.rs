@@ -1,9 +1,10 @@
 //! The face in the network: what an operator, a probe and Prometheus may look at, over HTTP.
 //!
-//! It only looks. It runs on a thread and a runtime of its own and takes no lock that it would wait for, so that it can
+//! It looks, and passes one word on: reload. It runs on a thread and a runtime of its own and takes no lock that it would wait for, so that it can
 //! tell of a house whose shards or monitor hang. Each request is checked at the [`door`] and by [`origin`], then served by
 //! one function of [`routes`].
 
+mod catalogue;
 mod census;
 mod config;
 mod door;
@@ -11,6 +12,7 @@ mod metrics;
 mod origin;
 mod routes;
 mod tree_view;
+mod upstreams;
 
 use std::io;
 use std::net::TcpListener;
@@ -23,9 +25,12 @@ use crate::actor::Inbox;
 use crate::conn::House;
 use crate::meter::ShardMeter;
 use crate::monitor::Profiler;
+use crate::upstream::Directories;
+use crate::upstream::mux::tally::Uses;
 
 pub use config::Config;
 pub use tree_view::{Child, Group, TreeView};
+pub use upstreams::UpstreamView;
 
 /// How often, and with what pause, the profiler is asked again while somebody else holds it.
 const PROFILER_TRIES: u32 = 50;
@@ -41,6 +46,12 @@ pub struct Windows {
     pub berths: Vec<(Arc<ShardMeter>, Arc<Inbox>)>,
     /// The living tree; must answer at once.
     pub tree: Arc<dyn Fn() -> TreeView + Send + Sync>,
+    /// The upstreams; must answer at once.
+    pub upstreams: Arc<dyn Fn() -> Vec<(UpstreamView, Uses)> + Send + Sync>,
+    /// What they offer together.
+    pub directories: Arc<Directories>,
+    /// Reads the configuration again and puts it in force; may take seconds. What it has done, as JSON, or why nothing.
+    pub reload: Arc<dyn Fn() -> Result<String, Unreloaded> + Send + Sync>,
     /// The profiler, which somebody else gives its readings.
     pub profiler: Arc<Mutex<Profiler>>,
     /// Whether new clients are welcome: false while starting and while draining.
@@ -49,6 +60,20 @@ pub struct Windows {
     pub version: &'static str,
     /// When the process started.
     pub started: Instant,
+}
+
+/// Why a reload has done nothing, or not all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreloaded {
+    /// There is nothing to read.
+    #[error("this gateway was started without a configuration that can be read again")]
+    NoSource,
+    /// What was read is no good.
+    #[error("nothing is changed: {0}")]
+    Refused(String),
+    /// Some of it is in force, and then the tree took no child.
+    #[error("changed in part only: {0}")]
+    Broken(String),
 }
 
 impl Windows {

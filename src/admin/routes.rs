@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use super::census::Census;
-use super::{Windows, metrics, origin};
+use super::{Unreloaded, Windows, catalogue, metrics, origin};
 
 const INDEX: &str = "\
 lakh admin
@@ -20,10 +21,14 @@ lakh admin
 /health             whether the process answers
 /ready              200 while new clients are welcome, 503 while starting or draining
 /metrics            all counters and gauges, for Prometheus
+/upstreams          the servers behind the gateway: state, era, version, calls, errors; ?format=text
+/catalogue          what they offer together; ?format=text (as `lakh catalogue`)
 /tree               the supervision tree and its restarts; ?format=text
 /profile            where the memory is, trend and alarms; ?format=text (as `lakh profile`)
 /profile/history    the snapshots of the profiler, oldest first
 /connections        the largest and the busiest connections; ?most=20
+
+POST /reload        read the configuration again; clients stay (as SIGHUP)
 ";
 
 /// Connections listed, as asked for by default and at most.
@@ -39,14 +44,15 @@ pub(super) fn router(windows: Arc<Windows>) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(async move || exposition(&registry)))
+        .route("/upstreams", get(upstreams))
+        .route("/catalogue", get(catalogue))
+        .route("/reload", post(reload).fallback(only("POST", "Only POST is served at this path.\n")))
         .route("/tree", get(tree))
         .route("/profile", get(profile))
         .route("/profile/history", get(history))
         .route("/connections", get(async move |windows, asked| census(&connections, windows, asked).await))
         .fallback(async || (StatusCode::NOT_FOUND, format!("Nothing is served at this path.\n\n{INDEX}")))
-        .method_not_allowed_fallback(async || {
-            (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "Only GET is served here.\n")
-        })
+        .method_not_allowed_fallback(only("GET, HEAD", "Only GET is served at this path.\n"))
         .layer(middleware::from_fn_with_state(Arc::clone(&windows), origin::check))
         .with_state(windows)
 }
@@ -73,6 +79,42 @@ fn exposition(registry: &Registry) -> Response {
     match prometheus_client::encoding::text::encode(&mut text, registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// The answer to another method.
+fn only(allowed: &'static str, why: &'static str) -> (StatusCode, [(HeaderName, &'static str); 1], &'static str) {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)], why)
+}
+
+async fn upstreams(State(windows): State<Arc<Windows>>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
+    let all = (windows.upstreams)().into_iter().map(|(view, _)| view);
+    match asked.format(&headers) {
+        Format::Json => Json(all.collect::<Vec<_>>()).into_response(),
+        Format::Text => {
+            let text: String = all.map(|view| view.to_string()).collect();
+            if text.is_empty() { "No upstreams: only the embedded server.\n".into() } else { text }.into_response()
+        }
+    }
+}
+
+async fn catalogue(State(windows): State<Arc<Windows>>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
+    let directory = windows.directories.load_full();
+    match asked.format(&headers) {
+        Format::Json => Json(catalogue::rows(&directory)).into_response(),
+        Format::Text => catalogue::text(&directory).into_response(),
+    }
+}
+
+/// It may wait for an upstream that ends; meanwhile others are answered.
+async fn reload(State(windows): State<Arc<Windows>>) -> Response {
+    let told = |status, why: String| (status, why + "\n").into_response();
+    let reloaded = spawn_blocking(move || (windows.reload)()).await;
+    match reloaded.unwrap_or_else(|error| Err(Unreloaded::Broken(error.to_string()))) {
+        Ok(done) => ([(header::CONTENT_TYPE, "application/json")], done).into_response(),
+        Err(why @ Unreloaded::NoSource) => told(StatusCode::CONFLICT, why.to_string()),
+        Err(why @ Unreloaded::Refused(_)) => told(StatusCode::UNPROCESSABLE_ENTITY, why.to_string()),
+        Err(why @ Unreloaded::Broken(_)) => told(StatusCode::INTERNAL_SERVER_ERROR, why.to_string()),
     }
 }
 

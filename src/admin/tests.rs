@@ -12,6 +12,8 @@ use crate::actor::{self, Berth, Breakdown, Desk, Letter, Mail, Order, Readiness,
 use crate::meter::Named;
 use crate::monitor::{self, LagWindow, Readings};
 use crate::pool::Key;
+use crate::upstream::Directory;
+use crate::upstream::embedded::{Embedded, Tools};
 
 /// A served house with no connections.
 struct Served {
@@ -21,6 +23,14 @@ struct Served {
 }
 
 fn serve_house(config: Config, shards: u16) -> Served {
+    serve_house_with(config, shards, || Err(Unreloaded::NoSource))
+}
+
+fn serve_house_with(
+    config: Config,
+    shards: u16,
+    reload: impl Fn() -> Result<String, Unreloaded> + Send + Sync + 'static,
+) -> Served {
     let berths: Vec<_> = (0..shards).map(|number| Arc::new(Berth::new(number).expect("an epoll"))).collect();
     let child = Child {
         name: "shard-0".into(),
@@ -40,6 +50,9 @@ fn serve_house(config: Config, shards: u16) -> Served {
         )),
         berths: berths.iter().map(|berth| (Arc::clone(&berth.meter), Arc::clone(&berth.inbox))).collect(),
         tree: Arc::new(move || tree.clone()),
+        upstreams: Arc::new(|| vec![files()]),
+        directories: Arc::new(Directories::from_pointee(Directory::embedded(embedded()))),
+        reload: Arc::new(reload),
         profiler: Arc::new(Mutex::new(Profiler::new(monitor::Config::default()))),
         ready: Arc::new(AtomicBool::new(true)),
         version: "1.2.3",
@@ -53,6 +66,30 @@ fn serve_house(config: Config, shards: u16) -> Served {
         runtime.block_on(serve(listener, theirs))
     });
     Served { admin, windows, berths }
+}
+
+/// One upstream, and what its tools were used for.
+fn files() -> (UpstreamView, Uses) {
+    let mut uses = Uses::default();
+    uses.count("read", Duration::from_micros(7), true);
+    let view = UpstreamView {
+        name: "files".into(),
+        transport: "stdio",
+        state: "ready",
+        since_s: 5,
+        tools: 2,
+        calls: 9,
+        errors: 1,
+        ..UpstreamView::default()
+    };
+    (view, uses)
+}
+
+fn embedded() -> Embedded {
+    // It is only listed: its runtime is never asked for anything.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let tools = Tools::new(crate::upstream::embedded::Config::default(), String::new);
+    Embedded::new(Arc::new(tools), runtime.handle().clone())
 }
 
 fn served() -> Served {
@@ -110,6 +147,38 @@ fn a_wrong_method_is_405_and_says_which_is_right() {
     let (status, head, _) =
         served().send("DELETE /tree HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert!(status == 405 && head.contains("allow: get"), "{status} {head}");
+    let (status, head, _) = served().get_with("/reload", "");
+    assert!(status == 405 && head.contains("allow: post"), "{status} {head}");
+}
+
+#[test]
+fn upstreams_and_the_catalogue_are_json_or_lines() {
+    let served = served();
+    let all = served.json("/upstreams");
+    assert_eq!((&all[0]["name"], &all[0]["state"], &all[0]["calls"]), (&"files".into(), &"ready".into(), &9.into()));
+    assert!(served.get("/upstreams?format=text").1.starts_with("files: ready for 5 s, 2 tools\n"));
+    let catalogue = served.json("/catalogue");
+    let echo = serde_json::json!({"kind": "tool", "name": "echo", "upstream": "embedded", "present": true});
+    assert!(echo.as_object().is_some_and(|echo| echo.iter().all(|(key, value)| catalogue[0][key] == *value)));
+    let lines = served.get("/catalogue?format=text").1;
+    assert!(lines.starts_with("tool      echo   embedded  Returns"), "{lines}");
+}
+
+#[test]
+fn what_a_reload_has_done_is_told_or_why_it_has_not() {
+    let reload = |answer: Result<String, Unreloaded>| {
+        let served = serve_house_with(Config::default(), 1, move || answer.clone());
+        let (status, _, body) =
+            served.send("POST /reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        (status, body)
+    };
+    assert_eq!(reload(Ok("{\"added\":[]}".into())), (200, "{\"added\":[]}".into()));
+    let (status, why) = reload(Err(Unreloaded::Refused("lakh.toml: bad".into())));
+    assert!(status == 422 && why == "nothing is changed: lakh.toml: bad\n", "{status} {why}");
+    assert_eq!(reload(Err(Unreloaded::NoSource)).0, 409);
+    let served = served();
+    let foreign = "POST /reload HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(served.send(foreign).0, 403, "a page of somebody else's");
 }
 
 #[test]
@@ -176,6 +245,11 @@ fn metrics_tell_what_was_counted() {
         "lakh_child_restarts_total{group=\"shards\",child=\"shard-0\"} 3",
         "lakh_child_state{group=\"shards\",child=\"shard-0\",state=\"running\"} 1",
         "lakh_pool_reuse_ratio{pool=\"slots\"} 1.0",
+        "lakh_upstream_state{upstream=\"files\",state=\"ready\"} 1",
+        "lakh_upstream_state{upstream=\"files\",state=\"down\"} 0",
+        "lakh_upstream_calls_total{upstream=\"files\"} 9",
+        "lakh_call_errors_total{upstream=\"files\",name=\"read\"} 1",
+        "lakh_call_duration_us_total{upstream=\"files\",name=\"read\"} 7",
     ] {
         assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
     }

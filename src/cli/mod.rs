@@ -1,16 +1,18 @@
 //! The faces towards the shell: what can be typed, and what the subcommands of `lakh` do.
 
+pub mod catalogue;
 pub mod chart;
 pub mod doctor;
 pub mod fetch;
 pub mod profile;
+mod serve;
 pub mod simulate;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+
+pub use serve::{Serve, Servers};
 
 use crate::upstream::minder;
 
@@ -27,15 +29,17 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve clients until SIGTERM; what `lakh` without a word does
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print every knob with the value that would be used, as a configuration file
-    PrintConfig(Serve),
+    PrintConfig(Box<Serve>),
     /// Say line by line whether this host holds so many clients, and what to change
     Doctor {
         /// Clients to hold
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
         connections: u64,
     },
+    /// Show what a running gateway offers, and whose it is
+    Catalogue(catalogue::Args),
     /// Show where the memory of a running gateway is, its trend and its alarms
     Profile(profile::Args),
     /// Hold real clients on real sockets and say where every byte goes
@@ -62,48 +66,12 @@ impl Command {
             Self::Serve(_) => "serve",
             Self::PrintConfig(_) => "print-config",
             Self::Doctor { .. } => "doctor",
+            Self::Catalogue(_) => "catalogue",
             Self::Profile(_) => "profile",
             Self::Simulate(_) => "simulate",
             Self::Mind { .. } => minder::COMMAND,
             Self::SimulateClients { .. } => simulate::CLIENTS_COMMAND,
             Self::SimulateGateway { .. } => simulate::GATEWAY_COMMAND,
         }
-    }
-}
-
-/// The common knobs as flags. All others: the file, or `LAKH_*` variables; `lakh print-config` shows them.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Serve {
-    /// Where clients connect [default: 127.0.0.1:7624]
-    #[arg(long, value_name = "IP:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Where the operator looks [default: 127.0.0.1:7625]
-    #[arg(long, value_name = "IP:PORT")]
-    pub admin: Option<SocketAddr>,
-    /// Clients that may be connected at once [default: 100000]
-    #[arg(long, value_name = "N")]
-    pub connections_max: Option<usize>,
-    /// Event loops; 0: as many as the host needs [default: 0]
-    #[arg(long, value_name = "N")]
-    pub shards: Option<usize>,
-    /// A TOML file with knobs; `lakh print-config` prints one with all of them
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-}
-
-impl Serve {
-    /// The flags that were given: the flag, its knob, its value.
-    #[must_use]
-    pub fn knobs(&self) -> Vec<(&'static str, &'static str, String)> {
-        let text = |value: &dyn ToString| value.to_string();
-        [
-            ("--listen", "listen", self.listen.as_ref().map(|value| text(value))),
-            ("--admin", "admin.listen", self.admin.as_ref().map(|value| text(value))),
-            ("--connections-max", "guard.connections_max", self.connections_max.as_ref().map(|value| text(value))),
-            ("--shards", "shards", self.shards.as_ref().map(|value| text(value))),
-        ]
-        .into_iter()
-        .filter_map(|(flag, knob, value)| Some((flag, knob, value?)))
-        .collect()
     }
 }

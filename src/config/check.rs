@@ -6,6 +6,7 @@ use super::Config;
 use crate::meter::host::Host;
 use crate::meter::plan::Plan;
 use crate::meter::shortfall::Shortfall;
+use crate::upstream::config::One;
 
 /// Everything that is wrong with a configuration, each with its remedy.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ impl Config {
     /// Every pair of knobs that contradict each other and every limit of the host that is too small.
     pub fn plan(&self, host: &Host) -> Result<Plan, Unfit> {
         let mut wrong: Vec<String> = self.contradictions().map(str::to_owned).collect();
+        wrong.extend(self.upstreams().err().into_iter().flat_map(|unfit| unfit.0));
         let shards = (self.shards > 0).then_some(self.shards);
         match Plan::new(self.guard.connections_max as u64, shards, host) {
             Ok(plan) if wrong.is_empty() => return Ok(plan),
@@ -25,6 +27,21 @@ impl Config {
             Err(shortfalls) => wrong.push(self.too_much(&shortfalls)),
         }
         Err(Unfit(wrong))
+    }
+
+    /// The servers behind the gateway, in the order of their names, with what they refer to in the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn upstreams(&self) -> Result<Vec<One>, Unfit> {
+        let (mut ready, mut wrong) = (Vec::new(), Vec::new());
+        for (name, config) in &self.upstreams {
+            match config.resolve(name, self.wire.message_bytes_max, &|variable| std::env::var(variable).ok()) {
+                Ok(one) => ready.push(one),
+                Err(unusable) => wrong.extend(unusable.iter().map(ToString::to_string)),
+            }
+        }
+        if wrong.is_empty() { Ok(ready) } else { Err(Unfit(wrong)) }
     }
 
     fn contradictions(&self) -> impl Iterator<Item = &'static str> {
@@ -109,6 +126,16 @@ mod tests {
         config.conn.outbox_bytes_low = config.conn.outbox_bytes_high;
         let what = config.contradictions().collect::<Vec<_>>().join("\n");
         assert!(what.contains("conn.outbox_bytes_low") && what.contains("lower it"), "{what}");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_upstreams_is_told_at_once() {
+        let mut config = Config::default();
+        for name in ["a", "B"] {
+            config.upstreams.insert(name.into(), crate::upstream::config::Config::default());
+        }
+        let told = config.plan(&Host::read()).expect_err("they are nowhere").to_string();
+        assert!(told.contains("`upstreams.a`") && told.contains("`upstreams.B`"), "{told}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Layers of knobs over the defaults: a file, `LAKH_*` variables, flags; each knob is checked where it is set.
+//! Layers of knobs over the defaults: files, `LAKH_*` variables, flags; each knob is checked where it is set.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -6,14 +6,22 @@ use std::{fs, io};
 use toml::{Table, Value};
 
 use super::Config;
+use crate::upstream;
 
 /// How a variable's name begins: `conn.keepalive_ms` is `LAKH_CONN_KEEPALIVE_MS`.
 const PREFIX: &str = "LAKH_";
+/// The section of sections that a user names.
+pub(super) const UPSTREAMS: &str = "upstreams";
 
-/// Knobs by their dotted names, from the lowest layer upwards.
+/// Knobs by their names, from the lowest layer upwards.
 pub struct Layers {
-    knobs: Table,
+    pub(super) knobs: Table,
+    /// A section of `upstreams` with nothing set.
+    upstream: Table,
 }
+
+/// A knob's name in parts: sections, then the knob. Parts that a user names may hold dots.
+type Knob = [String];
 
 /// Why a setting cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +41,18 @@ pub enum Rejected {
     /// The value's form is right and its meaning is not.
     #[error("a knob's value cannot be used: {0}")]
     Unusable(Box<toml::de::Error>),
+    /// The file of an editor is none.
+    #[error("{}: {why}", path.display())]
+    NotMcpJson { path: PathBuf, why: String },
+    /// A flag that names or describes a server, and does not.
+    #[error("{flag} {value:?}: {why}")]
+    Server { flag: &'static str, value: String, why: &'static str },
 }
 
 impl Default for Layers {
     fn default() -> Self {
-        Self { knobs: Table::try_from(Config::default()).unwrap_or_default() }
+        let upstream = Table::try_from(upstream::config::Config::default()).unwrap_or_default();
+        Self { knobs: Table::try_from(Config::default()).unwrap_or_default(), upstream }
     }
 }
 
@@ -47,10 +62,9 @@ impl Layers {
     /// # Errors
     /// When it cannot be read, or names an unknown knob, or gives one a value of another type.
     pub fn file(mut self, path: &Path) -> Result<Self, Rejected> {
-        let text = fs::read_to_string(path).map_err(|error| Rejected::Unreadable { path: path.into(), error })?;
         let file: Table =
-            text.parse().map_err(|error| Rejected::NotToml { path: path.into(), error: Box::new(error) })?;
-        self.lay(&path.display().to_string(), "", file)?;
+            read(path)?.parse().map_err(|error| Rejected::NotToml { path: path.into(), error: Box::new(error) })?;
+        self.lay(&path.display().to_string(), &[], file)?;
         Ok(self)
     }
 
@@ -60,9 +74,9 @@ impl Layers {
     /// When one names an unknown knob, or gives one a value of another type.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, Rejected> {
         let names = self.names();
+        let name = |knob: &Vec<String>| knob.join("_").replace(['-', '.'], "_").to_uppercase();
         for (variable, value) in variables {
             let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-            let name = |knob: &String| knob.replace('.', "_").to_uppercase();
             match names.iter().find(|knob| name(knob) == rest) {
                 Some(knob) => self.set(&variable, knob, &value)?,
                 None => {
@@ -79,8 +93,18 @@ impl Layers {
     /// # Errors
     /// When the value is of another type.
     pub fn flag(mut self, flag: &str, knob: &str, value: &str) -> Result<Self, Rejected> {
-        self.set(flag, knob, value)?;
+        let knob: Vec<String> = knob.split('.').map(Into::into).collect();
+        self.set(flag, &knob, value)?;
         Ok(self)
+    }
+
+    /// Lays some knobs over the section of one upstream, which need not be there yet.
+    ///
+    /// # Errors
+    /// When one is unknown, or its value is of another type.
+    pub(super) fn upstream(&mut self, origin: &str, name: &str, knobs: Table) -> Result<(), Rejected> {
+        let section = Table::from_iter([(name.to_owned(), Value::Table(knobs))]);
+        self.lay(origin, &[UPSTREAMS.to_owned()], section)
     }
 
     /// The knobs together.
@@ -91,74 +115,105 @@ impl Layers {
         self.knobs.try_into().map_err(|error| Rejected::Unusable(Box::new(error)))
     }
 
-    /// Every knob's dotted name.
-    fn names(&self) -> Vec<String> {
-        fn collect(prefix: &str, table: &Table, names: &mut Vec<String>) {
+    /// Every knob's name.
+    fn names(&self) -> Vec<Vec<String>> {
+        fn collect(section: &Knob, table: &Table, names: &mut Vec<Vec<String>>) {
             for (key, value) in table {
+                let knob = below(section, key);
                 match value {
-                    Value::Table(inner) => collect(&format!("{prefix}{key}."), inner, names),
-                    _ => names.push(format!("{prefix}{key}")),
+                    Value::Table(inner) => collect(&knob, inner, names),
+                    _ => names.push(knob),
                 }
             }
         }
         let mut names = Vec::new();
-        collect("", &self.knobs, &mut names);
+        collect(&[], &self.knobs, &mut names);
         names
     }
 
-    fn lay(&mut self, origin: &str, prefix: &str, layer: Table) -> Result<(), Rejected> {
+    fn lay(&mut self, origin: &str, section: &Knob, layer: Table) -> Result<(), Rejected> {
         for (key, value) in layer {
-            let knob = format!("{prefix}{key}");
-            match (self.find(&knob).cloned(), value) {
-                (Some(Value::Table(_)), Value::Table(inner)) => self.lay(origin, &format!("{knob}."), inner)?,
-                (Some(old), value) if same_type(&old, &value) => self.replace(&knob, value),
-                (Some(old), value) => {
-                    let (origin, takes, value) = (origin.into(), kind(&old), value.to_string());
-                    return Err(Rejected::WrongType { origin, knob, takes, value });
+            let knob = below(section, &key);
+            match (self.find(&knob), value) {
+                (Some(Value::Table(section)), Value::Table(inner)) => {
+                    self.replace(&knob, Value::Table(section));
+                    self.lay(origin, &knob, inner)?;
                 }
+                (Some(old), value) if same_type(&old, &value) => self.replace(&knob, value),
+                (Some(Value::String(_)), Value::Array(words)) if is_command(&knob) => {
+                    let words = words.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
+                    let line = words.and_then(|words| shlex::try_join(words).ok());
+                    let wrong = || wrong_type(origin, &knob, "a command, or a list of its words", "another list");
+                    self.replace(&knob, Value::String(line.ok_or_else(wrong)?));
+                }
+                (Some(old), value) => return Err(wrong_type(origin, &knob, kind(&old), value)),
                 (None, _) => {
-                    let hint = nearest(&knob, self.names().into_iter());
-                    return Err(Rejected::Unknown { origin: origin.into(), knob, hint });
+                    let hint = nearest(&knob.join("."), self.names().iter().map(|knob| knob.join(".")));
+                    return Err(Rejected::Unknown { origin: origin.into(), knob: knob.join("."), hint });
                 }
             }
         }
         Ok(())
     }
 
-    fn set(&mut self, origin: &str, knob: &str, text: &str) -> Result<(), Rejected> {
-        let old = self.find(knob).cloned();
-        let wrong =
-            |takes| Rejected::WrongType { origin: origin.into(), knob: knob.into(), takes, value: format!("{text:?}") };
-        let value = match &old {
+    fn set(&mut self, origin: &str, knob: &Knob, text: &str) -> Result<(), Rejected> {
+        let wrong = |takes| wrong_type(origin, knob, takes, format!("{text:?}"));
+        let value = match self.find(knob) {
             Some(Value::String(_)) => Value::String(text.into()),
             Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| wrong("a whole number"))?),
             Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| wrong("a number"))?),
             Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| wrong("true or false"))?),
             Some(Value::Array(old)) => Value::Array(array(text, old.first()).ok_or_else(|| wrong("a list"))?),
-            _ => return Err(Rejected::Unknown { origin: origin.into(), knob: knob.into(), hint: None }),
+            _ => return Err(Rejected::Unknown { origin: origin.into(), knob: knob.join("."), hint: None }),
         };
         self.replace(knob, value);
         Ok(())
     }
 
-    fn find(&self, knob: &str) -> Option<&Value> {
-        let (sections, key) = knob.rsplit_once('.').unwrap_or(("", knob));
-        let mut table = &self.knobs;
-        for section in sections.split('.').filter(|section| !section.is_empty()) {
-            table = table.get(section)?.as_table()?;
+    /// What a knob or a section is now, and what it would begin with where the user names it.
+    fn find(&self, knob: &Knob) -> Option<Value> {
+        let (key, sections) = knob.split_last()?;
+        let mut table = Some(&self.knobs);
+        for section in sections {
+            table = table.and_then(|table| table.get(section)?.as_table());
         }
-        table.get(key)
+        table.and_then(|table| table.get(key)).cloned().or_else(|| self.begin(knob))
     }
 
-    fn replace(&mut self, knob: &str, value: Value) {
-        let (sections, key) = knob.rsplit_once('.').unwrap_or(("", knob));
+    fn begin(&self, knob: &Knob) -> Option<Value> {
+        let parts: Vec<&str> = knob.iter().map(String::as_str).collect();
+        match *parts {
+            [UPSTREAMS, _] => Some(Value::Table(self.upstream.clone())),
+            [UPSTREAMS, _, "env" | "headers", _] => Some(Value::String(String::new())),
+            _ => None,
+        }
+    }
+
+    fn replace(&mut self, knob: &Knob, value: Value) {
+        let Some((key, sections)) = knob.split_last() else { return };
         let mut table = &mut self.knobs;
-        for section in sections.split('.').filter(|section| !section.is_empty()) {
+        for section in sections {
             let Some(inner) = table.get_mut(section).and_then(Value::as_table_mut) else { return };
             table = inner;
         }
-        table.insert(key.into(), value);
+        table.insert(key.clone(), value);
     }
+}
+
+pub(super) fn read(path: &Path) -> Result<String, Rejected> {
+    fs::read_to_string(path).map_err(|error| Rejected::Unreadable { path: path.into(), error })
+}
+
+fn below(section: &Knob, key: &str) -> Vec<String> {
+    section.iter().map(String::as_str).chain([key]).map(Into::into).collect()
+}
+
+fn is_command(knob: &Knob) -> bool {
+    matches!(knob, [section, _, key] if section == UPSTREAMS && key == "command")
+}
+
+fn wrong_type(origin: &str, knob: &Knob, takes: &'static str, value: impl ToString) -> Rejected {
+    Rejected::WrongType { origin: origin.into(), knob: knob.join("."), takes, value: value.to_string() }
 }
 
 /// A comma-separated list, of whole numbers where the default has such.
@@ -218,8 +273,8 @@ mod tests {
     #[test]
     fn every_knob_survives_its_own_file() {
         let knobs: Table = Config::default().to_toml().parse().unwrap();
-        let mut layers = Layers { knobs: Table::try_from(Config::default()).unwrap() };
-        layers.lay("print-config", "", knobs).unwrap();
+        let mut layers = Layers::default();
+        layers.lay("print-config", &[], knobs).unwrap();
         assert_eq!(layers.config().unwrap(), Config::default());
     }
 
@@ -228,14 +283,14 @@ mod tests {
         let error = Layers::default().environment(variable("LAKH_CONN_IDLE", "2")).err().unwrap().to_string();
         assert!(error.contains("LAKH_CONN_IDLE") && error.contains("LAKH_CONN_IDLE_MS"), "{error}");
         let mut layers = Layers::default();
-        let error = layers.lay("f.toml", "", "[guard]\nconections_max = 5".parse().unwrap()).unwrap_err().to_string();
+        let error = layers.lay("f.toml", &[], "[guard]\nconections_max = 5".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("`guard.conections_max`") && error.contains("`guard.connections_max`"), "{error}");
     }
 
     #[test]
     fn a_value_of_another_type_is_named() {
         let mut layers = Layers::default();
-        let error = layers.lay("f.toml", "", "shards = \"two\"".parse().unwrap()).unwrap_err().to_string();
+        let error = layers.lay("f.toml", &[], "shards = \"two\"".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("`shards` takes a whole number"), "{error}");
         let error = Layers::default().flag("--listen", "listen", "nowhere").unwrap().config().unwrap_err().to_string();
         assert!(error.contains("listen") || error.contains("socket address"), "{error}");
@@ -246,5 +301,47 @@ mod tests {
         let layers =
             Layers::default().environment(variable("LAKH_WIRE_HOSTS_ALLOWED", "a.example, b.example")).unwrap();
         assert_eq!(layers.config().unwrap().wire.hosts_allowed, ["a.example", "b.example"]);
+    }
+
+    fn laid(file: &str) -> Result<Layers, String> {
+        let mut layers = Layers::default();
+        layers.lay("f.toml", &[], file.parse().unwrap()).map_err(|error| error.to_string())?;
+        Ok(layers)
+    }
+
+    #[test]
+    fn upstreams_have_names_of_the_users_own() {
+        let layers =
+            laid("[upstreams.a-b]\ncommand = [\"run\", \"x y\"]\nenv.\"A.B\" = \"1\"\n[upstreams.c]\ntcp = \"h:1\"");
+        let set =
+            vec![("LAKH_UPSTREAMS_A_B_CALL_MS".into(), "7".into()), ("LAKH_UPSTREAMS_A_B_ENV_A_B".into(), "2".into())];
+        let config = layers.unwrap().environment(set).unwrap().config().unwrap();
+        let one = &config.upstreams["a-b"];
+        assert_eq!((one.command.as_str(), one.call_ms, one.env.0["A.B"].as_str()), ("run 'x y'", 7, "2"));
+        assert_eq!(config.upstreams["c"].call_ms, upstream::config::Config::default().call_ms);
+        let again = laid(&config.to_toml()).unwrap().config().unwrap();
+        assert_eq!(again, config, "it survives its own file");
+    }
+
+    #[test]
+    fn knobs_of_upstreams_are_held_to_the_same() {
+        for (file, words) in [
+            (
+                "[upstreams.a]\ncomand = \"x\"",
+                "f.toml: there is no knob `upstreams.a.comand`, did you mean `upstreams.a.command`",
+            ),
+            ("[upstreams.a]\ncall_ms = \"x\"", "`upstreams.a.call_ms` takes a whole number"),
+            ("[upstreams.a]\ncommand = [1]", "`upstreams.a.command` takes a command, or a list of its words"),
+            ("[upstreams.a]\nenv.X = 1", "`upstreams.a.env.X` takes a text"),
+            ("[upstreams]\na = 1", "`upstreams.a` takes a section"),
+            ("upstreams = 1", "`upstreams` takes a section"),
+        ] {
+            let error = laid(file).err().expect(file);
+            assert!(error.contains(words), "{file}: {error}");
+        }
+        let odd = laid("[upstreams.a]\nsharing = \"both\"").unwrap().config().unwrap_err().to_string();
+        assert!(odd.contains("`both`") && odd.contains("per-session"), "{odd}");
+        let unknown = Layers::default().environment(variable("LAKH_UPSTREAMS_A_CALL_MS", "1"));
+        assert!(unknown.err().unwrap().to_string().contains("LAKH_UPSTREAMS_A_CALL_MS"), "no file names `a`");
     }
 }

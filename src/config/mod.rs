@@ -2,8 +2,11 @@
 //! against the host before a port is bound.
 
 mod check;
+mod difference;
+mod gather;
 mod layers;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{admin, conn, guard, mcp, monitor, upstream, wire};
 
 pub use check::Unfit;
+pub use gather::{Gathered, gather};
 pub use layers::{Layers, Rejected};
 
 /// All knobs. A knob's meaning and the reason of its default stand beside the code that obeys it.
@@ -23,6 +27,8 @@ pub struct Config {
     pub shards: usize,
     /// How long calls in flight may take to be answered after the first SIGTERM, in milliseconds.
     pub drain_ms: u64,
+    /// How long the start waits for upstreams to be ready, in milliseconds; it goes on without those that are not.
+    pub upstreams_start_ms: u64,
     /// What is logged: a level, or directives as `tracing-subscriber`'s `EnvFilter` has them.
     pub log: String,
     /// Who may come in.
@@ -33,12 +39,16 @@ pub struct Config {
     pub conn: conn::Config,
     /// The protocol.
     pub mcp: mcp::Config,
+    /// How what several servers offer becomes one.
+    pub catalogue: mcp::CatalogueConfig,
     /// The embedded MCP server.
     pub embedded: upstream::embedded::Config,
     /// The profiler and its alarms.
     pub monitor: monitor::Config,
     /// The operator's port.
     pub admin: admin::Config,
+    /// The servers behind the gateway, by name.
+    pub upstreams: BTreeMap<String, upstream::config::Config>,
 }
 
 impl Default for Config {
@@ -48,15 +58,19 @@ impl Default for Config {
             shards: 0,
             // What Kubernetes and systemd users expect.
             drain_ms: 30_000,
+            // A package that is already there starts in two or three seconds; one that has to be fetched comes later.
+            upstreams_start_ms: 10_000,
             // bastion tells every step of its own start.
             log: "info,bastion=warn".into(),
             guard: guard::Config::default(),
             wire: wire::Config::default(),
             conn: conn::Config::default(),
             mcp: mcp::Config::default(),
+            catalogue: mcp::CatalogueConfig::default(),
             embedded: upstream::embedded::Config::default(),
             monitor: monitor::Config::default(),
             admin: admin::Config::default(),
+            upstreams: BTreeMap::new(),
         }
     }
 }

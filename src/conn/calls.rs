@@ -67,6 +67,11 @@ impl Calls {
         self.pending.is_empty() && self.asked.is_empty()
     }
 
+    /// Whether any request waits.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether no request waits for an upstream.
     pub(super) fn are_settled(&self) -> bool {
         self.pending.iter().all(|pending| matches!(pending.work, Work::Listen { .. }))
@@ -127,6 +132,23 @@ impl Calls {
     pub(super) fn take_id(&mut self, id: Id<'_>) -> Option<Pending> {
         let at = self.pending.iter().position(|pending| pending.is(id))?;
         Some(self.pending.remove(at))
+    }
+
+    /// The ids of all that wait.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.pending.iter().map(|pending| &*pending.id)
+    }
+
+    /// The numbers of the questions that wait for the client's reply.
+    pub(super) fn asked_numbers(&self) -> impl Iterator<Item = u64> {
+        self.asked.iter().map(|asked| asked.number)
+    }
+
+    /// Gives back room that is not used: only subscriptions are left, which stay long.
+    pub(super) fn shrink(&mut self) {
+        self.pending.shrink_to_fit();
+        self.batches = Vec::new();
+        self.asked.shrink_to_fit();
     }
 
     /// Takes out all subscriptions; their ids.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::http;
 use crate::actor::{TICK, Tick};
 use crate::pool::BuffersConfig;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub path: String,
     /// The message buffers of one shard.
     pub buffers: BuffersConfig,
+    /// Streamable HTTP.
+    pub http: http::Config,
 }
 
 impl Default for Config {
@@ -71,6 +74,7 @@ impl Default for Config {
             preallocated: 1_000,
             path: "/mcp".into(),
             buffers: BuffersConfig::default(),
+            http: http::Config::default(),
         }
     }
 }
@@ -85,6 +89,9 @@ pub(super) struct Limits {
     pub(super) message: Tick,
     pub(super) slow_reader: Tick,
     pub(super) linger: Tick,
+    pub(super) http_idle: Option<Tick>,
+    pub(super) http_sse_after: Tick,
+    pub(super) http_detached: Tick,
 }
 
 impl From<&Config> for Limits {
@@ -98,6 +105,9 @@ impl From<&Config> for Limits {
             message: ticks(config.message_ms),
             slow_reader: ticks(config.slow_reader_ms),
             linger: ticks(config.linger_ms),
+            http_idle: some(config.http.idle_ms),
+            http_sse_after: ticks(config.http.sse_after_ms),
+            http_detached: ticks(config.http.detached_ms),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::Parting;
 use super::admit::Admitted;
 use super::calls::Calls;
 use super::config::Limits;
+use super::http::Http;
 use crate::actor::{Breakdown, Desk, Tick};
 use crate::guard::Seat;
 use crate::pool::{Buffers, Key};
@@ -32,7 +33,6 @@ pub(super) struct Connection<T> {
 }
 
 /// Where in its life a connection is, with what that stage must remember.
-#[derive(Debug)]
 pub(super) enum Stage {
     /// The first bytes have not told yet what the client speaks.
     Opening,
@@ -40,6 +40,8 @@ pub(super) enum Stage {
     Line(line::Lines),
     /// WebSocket frames.
     WebSocket(ws::Decoder),
+    /// HTTP requests.
+    Http(Http),
     /// It has been told why it must go; what it still sends is not heard.
     Leaving { parting: Parting, since: Tick },
 }
@@ -81,6 +83,17 @@ impl Active {
         buffers.give(std::mem::take(&mut self.inbound));
         buffers.give(std::mem::take(&mut self.assembly));
         self.calls = Calls::default();
+        self.paused = false;
+    }
+
+    /// Nothing is read and written any more, but calls go on.
+    pub(super) fn drop_bytes(&mut self, buffers: &mut Buffers) {
+        for bytes in [&mut self.inbound, &mut self.assembly, &mut self.outbox] {
+            buffers.give(std::mem::take(bytes));
+        }
+        self.sent = 0;
+        self.stuck_since = None;
+        self.incomplete_since = None;
         self.paused = false;
     }
 
@@ -151,6 +164,7 @@ impl<T> Connection<T> {
 
     /// Lets go of the active part once nothing is unfinished.
     pub(super) fn rest(&mut self) {
+        self.settle_down();
         if self.active.as_ref().is_some_and(|active| active.is_finished()) {
             self.active = None;
         }
@@ -159,10 +173,10 @@ impl<T> Connection<T> {
     /// Until when nothing needs to be done, and what then.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<(Tick, Due)> {
         let part = |parting| move |tick| (tick, Due::Part(parting));
-        match self.stage {
+        match &self.stage {
             Stage::Opening => return Some((self.admitted + limits.handshake, Due::Part(Parting::HandshakeTimeout))),
-            Stage::Leaving { parting, since } => return Some((since + limits.linger, Due::Part(parting))),
-            Stage::Line(_) | Stage::WebSocket(_) => {}
+            Stage::Leaving { parting, since } => return Some((since + limits.linger, Due::Part(*parting))),
+            Stage::Line(_) | Stage::WebSocket(_) | Stage::Http(_) => {}
         }
         let active = self.active.as_ref();
         let reader = active.and_then(|active| active.stuck_since).map(|since| since + limits.slow_reader);
@@ -171,13 +185,18 @@ impl<T> Connection<T> {
             // It is not read, so only what it takes shows that it lives.
             return reader;
         }
-        let idle = limits.idle.map(|idle| self.heard + idle).map(part(Parting::IdleTimeout));
-        let keepalive = match self.stage {
+        // Who reads a stream, or waits for an answer, has nothing to say.
+        let idle = limits.idle.filter(|_| !self.is_answering());
+        let idle = idle.map(|idle| self.heard + idle).map(part(Parting::IdleTimeout));
+        let keepalive = match &self.stage {
             Stage::WebSocket(_) => limits.keepalive.map(|every| {
                 let due = self.heard + every * (Tick::from(self.pinged) + 1);
                 let dead = self.pinged >= limits.keepalive_missed_max;
                 (due, if dead { Due::Part(Parting::KeepAliveTimeout) } else { Due::Ping })
             }),
+            // Of a request that has begun the end is waited for.
+            Stage::Http(Http::Reading(_)) if active.is_some_and(|active| active.incomplete_since.is_some()) => None,
+            Stage::Http(http) => http.deadline(self.heard, limits),
             _ => None,
         };
         let message = active.and_then(|active| active.incomplete_since).map(|since| since + limits.message);
@@ -199,8 +218,9 @@ impl<T> Connection<T> {
 
     /// How its dialect is called in reports.
     pub(super) fn dialect(&self) -> &'static str {
-        match self.stage {
+        match &self.stage {
             Stage::Opening => "opening",
+            Stage::Http(http) => http.name(),
             Stage::Line(_) => "line",
             Stage::WebSocket(_) => "websocket",
             Stage::Leaving { .. } => "leaving",
@@ -209,10 +229,11 @@ impl<T> Connection<T> {
 
     /// The user memory it takes, in bytes, by part. What is shared with others is not in it.
     pub(super) fn breakdown(&self, slot: usize) -> Breakdown {
-        let Some(active) = &self.active else { return Breakdown { slot, ..Breakdown::default() } };
+        let http = if let Stage::Http(http) = &self.stage { http.bytes() } else { 0 };
+        let Some(active) = &self.active else { return Breakdown { slot, active: http, ..Breakdown::default() } };
         Breakdown {
             slot,
-            active: size_of::<Active>(),
+            active: size_of::<Active>() + http,
             inbound: active.inbound.capacity(),
             assembly: active.assembly.capacity(),
             outbox: active.outbox.capacity(),
@@ -222,4 +243,7 @@ impl<T> Connection<T> {
 }
 
 /// A slot's size is what 100,000 idle clients cost: look twice before raising this.
-const _: () = assert!(size_of::<Connection<super::Resident>>() <= 88);
+const _: () = assert!(size_of::<Connection<super::Resident>>() <= SLOT_BYTES_MAX);
+
+/// mio's sockets are larger where assertions are on.
+const SLOT_BYTES_MAX: usize = if cfg!(debug_assertions) { 96 } else { 80 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::connection::{Connection, Stage};
-use super::service::{Message, Service, Talk};
+use super::service::{Message, Service};
 use super::{Bench, Parting};
 use crate::actor::Desk;
 use crate::guard::Refusal;
@@ -29,11 +29,14 @@ impl<S: Service> Bench<S> {
             Parting::Drained => (None, ws::close::GOING_AWAY),
             _ => return,
         };
-        let mut talk = Talk::new(conn, &mut self.out, &mut self.counts.messages_out, desk, key);
-        self.service.last_words(&mut talk);
-        match conn.stage {
+        // It parts in any case.
+        let _ = self.talk(conn, desk, key, |service, talk| service.last_words(talk));
+        match &conn.stage {
             Stage::WebSocket(_) => ws::write_close(&mut self.out, close_code, parting.name()),
-            Stage::Opening if speaks_http(conn) => http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default()),
+Stage::Http(_) => self.end_http(conn, parting),
+            Stage::Opening if speaks_http(conn) => {
+                http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default());
+            }
             Stage::Opening | Stage::Line(_) => {
                 if let Some(fault) = fault {
                     self.house.ledger.faults.add(fault);

@@ -32,6 +32,8 @@ impl Mcp {
                 }
             }),
             Letter::Ask { call, question } => self.ask(talk, call, question),
+            // Read by the connection itself.
+            Letter::Sibling(_) => {}
         }
     }
 

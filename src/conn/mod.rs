@@ -17,6 +17,7 @@ mod admit;
 mod calls;
 mod config;
 mod connection;
+mod http;
 mod interests;
 mod last_words;
 mod ledger;
@@ -49,6 +50,7 @@ use connection::{Connection, Due, Stage};
 
 pub use calls::Calls;
 pub use config::Config;
+pub use http::Config as HttpConfig;
 pub use ledger::Ledger;
 pub use parting::Parting;
 pub use service::{Message, Service, Talk};
@@ -79,6 +81,8 @@ pub struct House {
     pub retry_after_ms: u64,
     /// How many shards there are.
     pub shards: usize,
+    /// The sessions of Streamable HTTP.
+    sessions: http::Sessions,
     /// Bytes that all connections hold in buffers.
     buffered: AtomicUsize,
     /// Set when the gateway is going down: what would be answered later is refused.
@@ -95,6 +99,7 @@ impl House {
             in_flight: Seats::new(guard.in_flight_max),
             retry_after_ms: guard.retry_after_ms,
             ledger: Ledger::default(),
+            sessions: http::Sessions::new(config.http.clone()),
             buffered: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             config,
@@ -107,6 +112,21 @@ impl House {
     fn is_buffering_too_much(&self, before: Breakdown, after: Breakdown) -> bool {
         let held = self.buffered.load(Ordering::Relaxed);
         (held + after.total()).saturating_sub(before.total()) > self.config.buffered_bytes_max
+    }
+
+    /// Sessions of Streamable HTTP that are there.
+    pub fn http_sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes of events that sessions keep for clients that come back.
+    pub fn http_replayed(&self) -> usize {
+        self.sessions.replayed()
+    }
+
+    /// Whether the gateway is going down.
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn rebook(&self, before: usize, after: usize) {
@@ -195,6 +215,9 @@ impl<S: Service> Connections<S> {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut conn = pool.lease(key).ok_or(Parting::PeerClosed)?;
             let mut done = work(bench, &mut conn, desk);
+            if done.is_err_and(|parting| bench.outlives(&mut conn, parting, desk)) {
+                done = Ok(());
+            }
             if done.is_ok() && draining && conn.owes_nothing() && !conn.has_sent_more() {
                 bench.say_last_words(&mut conn, Parting::Drained, desk, key);
                 done = Err(Parting::Drained);
@@ -252,14 +275,13 @@ impl<S: Service> Connections<S> {
             }
             at = Some(key);
             let wants = |conn: &Connection<S::Session>| {
-                S::is_told(&conn.session, conn.active.as_ref().map(|active| &active.calls), &news)
+                conn.is_told::<S>(&news)
             };
             if self.pool.get(key).is_some_and(wants) {
                 told += 1;
                 self.run(desk, key, |bench, conn, desk| {
                     if !matches!(conn.stage, Stage::Leaving { .. } | Stage::Opening) {
-                        let mut talk = Talk::new(conn, &mut bench.out, &mut bench.counts.messages_out, desk, key);
-                        bench.service.news(&mut talk, &news);
+                        bench.talk(conn, desk, key, |service, talk| service.news(talk, &news))?;
                     }
                     bench.flush(conn, desk)
                 });
@@ -321,9 +343,13 @@ impl<S: Service> Tenants for Connections<S> {
 
     fn letter(&mut self, desk: &mut Desk<'_>, key: Key, letter: Letter) {
         self.run(desk, key, |bench, conn, desk| {
-            if !matches!(conn.stage, Stage::Leaving { .. }) {
-                let mut talk = Talk::new(conn, &mut bench.out, &mut bench.counts.messages_out, desk, key);
-                bench.service.letter(&mut talk, letter);
+            match letter {
+                _ if matches!(conn.stage, Stage::Leaving { .. }) => {}
+                Letter::Sibling(sibling) => bench.sibling(conn, sibling, desk, key)?,
+                letter => bench.talk(conn, desk, key, |service, talk| service.letter(talk, letter))?,
+            }
+            if conn.has_more_requests() {
+                desk.again(key);
             }
             bench.flush(conn, desk)
         });
@@ -339,8 +365,12 @@ impl<S: Service> Tenants for Connections<S> {
                     Err(parting)
                 }
                 Some((due, Due::Ping)) if due <= desk.now => {
-                    conn.pinged += 1;
-                    ws::write_frame(&mut bench.out, ws::Opcode::Ping, &[]);
+                    if matches!(conn.stage, Stage::Http(_)) {
+                        bench.keep_alive(conn, desk);
+                    } else {
+                        conn.pinged += 1;
+                        ws::write_frame(&mut bench.out, ws::Opcode::Ping, &[]);
+                    }
                     bench.flush(conn, desk)
                 }
                 _ => Ok(()),
@@ -363,6 +393,7 @@ impl<S: Service> Tenants for Connections<S> {
 
     fn publish(&mut self, desk: &Desk<'_>) {
         self.publish_gauges(desk);
+        self.bench.house.sessions.reap();
     }
 
     fn finished(&self) -> bool {

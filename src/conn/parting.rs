@@ -27,6 +27,8 @@ named! {
         UnknownDialect = "unknown_dialect",
         /// An HTTP request that is not served was answered.
         HttpRefused = "http_refused",
+        /// An HTTP answer was the last on its connection, as the client or its protocol's version wanted it.
+        HttpDone = "http_done",
         /// A line over the limit.
         LineTooLong = "line_too_long",
         /// The WebSocket protocol was broken (which rule: the violations' own counters).
@@ -56,6 +58,7 @@ impl Parting {
             | Self::PeerHalfClosed
             | Self::UnknownDialect
             | Self::HttpRefused
+            | Self::HttpDone
             | Self::LineTooLong
             | Self::WebSocketViolation
             | Self::BinaryMessage

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 
 use super::connection::{Connection, Stage};
-use super::service::{Message, Service, Talk};
+use super::http::Http;
+use super::service::{Message, Service};
 use super::{Bench, Parting, last_words, outbox};
 use crate::actor::{Desk, Readiness};
 use crate::mcp::Fault;
@@ -36,7 +37,13 @@ impl<S: Service> Bench<S> {
         if let Stage::Leaving { parting, .. } = conn.stage {
             return self.linger(conn, parting, desk, key);
         }
+        if conn.is_detached() {
+            return Ok(());
+        }
         let mut readable = readiness.readable;
+        if conn.has_more_requests() {
+            self.serve_inbound(conn, desk, key)?;
+        }
         if readiness.writable && conn.unsent() > 0 {
             outbox::send_rest(conn, &mut self.buffers, desk.now)?;
             if conn.is_paused() && conn.unsent() <= self.house.config.outbox_bytes_low {
@@ -53,7 +60,7 @@ impl<S: Service> Bench<S> {
             return Ok(());
         }
         for _ in 0..READS_A_TURN {
-            if conn.is_paused() || matches!(conn.stage, Stage::Leaving { .. }) {
+            if conn.is_paused() || conn.has_pipelined_enough() || matches!(conn.stage, Stage::Leaving { .. }) {
                 return Ok(());
             }
             match self.read(conn, desk, key)? {
@@ -143,6 +150,12 @@ impl<S: Service> Bench<S> {
                     let step = decoder.decode(&mut bytes[at..], &self.rules);
                     self.frame(conn, step, desk, key)?
                 }
+                Stage::Http(Http::Reading(reader)) => {
+                    let step = reader.next(&mut bytes[at..], &self.house.wire);
+                    self.request(conn, step, desk, key)?
+                }
+                // The next request waits until this one is answered.
+                Stage::Http(_) => Step::More(0),
                 Stage::Leaving { .. } => return Ok(bytes.len()),
             };
             match step {
@@ -223,7 +236,7 @@ impl<S: Service> Bench<S> {
         Ok(Step::Done(consumed))
     }
 
-    fn message(
+    pub(super) fn message(
         &mut self,
         conn: &mut Connection<S::Session>,
         message: Message<'_>,
@@ -236,8 +249,7 @@ impl<S: Service> Bench<S> {
             last_words::house_full(&mut self.out, &message, self.house.retry_after_ms);
             return Err(Parting::Refused);
         }
-        let mut talk = Talk::new(conn, &mut self.out, &mut self.counts.messages_out, desk, key);
-        self.service.message(&mut talk, message)
+        self.talk(conn, desk, key, |service, talk| service.message(talk, message))?
     }
 
     /// Whether so much waits for the client that its next message must wait too.
@@ -264,7 +276,7 @@ impl<S: Service> Bench<S> {
 
     fn note_incomplete(&self, conn: &mut Connection<S::Session>, rest: bool, progress: bool, desk: &Desk<'_>) {
         let assembling = matches!(&conn.stage, Stage::WebSocket(decoder) if decoder.is_assembling());
-        if rest || assembling {
+        if (rest && !conn.is_answering()) || assembling {
             let since = &mut conn.active().incomplete_since;
             if progress || since.is_none() {
                 *since = Some(desk.now);

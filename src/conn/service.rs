@@ -7,6 +7,7 @@ use super::calls::Calls;
 use super::connection::{Active, Connection, Stage};
 use crate::actor::{Desk, Inbox, Letter, News};
 use crate::pool::Key;
+use crate::wire::http::event;
 use crate::wire::ws;
 
 /// Handles the messages of a shard's connections. Lives on the shard's thread; no call may block.
@@ -19,6 +20,18 @@ pub trait Service {
     /// # Errors
     /// When the connection is over; a last word may be in `talk`.
     fn message(&mut self, talk: &mut Talk<'_, Self::Session>, message: Message<'_>) -> Result<(), Parting>;
+
+    /// The MCP session of a client, for HTTP to keep between its requests; a service without one is not on HTTP.
+    fn resident(_session: &mut Self::Session) -> Option<&mut super::Resident> {
+        None
+    }
+
+    /// What header lines must say of a call's arguments besides the body (spec 2026-07-28
+    /// basic/transports/streamable-http#custom-headers-from-tool-parameters): names behind `Mcp-Param-`, and values.
+    /// `params` is the raw JSON object.
+    fn param_headers(&mut self, _tool: &str, _params: &str) -> Vec<(String, String)> {
+        Vec::new()
+    }
 
     /// A letter from whoever serves a call.
     fn letter(&mut self, talk: &mut Talk<'_, Self::Session>, letter: Letter);
@@ -61,8 +74,8 @@ pub struct Caller<'a, T> {
     pub session: &'a mut T,
     /// Names its connection on this shard.
     pub key: Key,
-    /// The shard that it is on.
-    pub shard: u16,
+    /// Unique among all clients that live: its connection, or its session where it may have several.
+    pub client: u128,
     /// Where tickets for its calls post to.
     pub inbox: &'a Arc<Inbox>,
     pub(super) active: &'a mut Option<Box<Active>>,
@@ -78,7 +91,10 @@ impl<'a, T> Talk<'a, T> {
     ) -> Self {
         let websocket = matches!(conn.stage, Stage::WebSocket(_));
         let active = &mut conn.active;
-        let caller = Caller { session: &mut conn.session, key, shard: desk.number, inbox: desk.inbox, active };
+        // A key is never used again while its shard lives.
+        let place = || u128::from(desk.number + 1) << 64 | u128::from(key.to_bits());
+        let client = conn.stage.session_number().unwrap_or_else(place);
+        let caller = Caller { session: &mut conn.session, key, client, inbox: desk.inbox, active };
         Self { caller, websocket, out, messages_out }
     }
 
@@ -90,7 +106,11 @@ impl<'a, T> Talk<'a, T> {
         let result = write(&mut self.caller, self.out);
         match (self.out.len() > start, frame) {
             (true, Some(frame)) => ws::seal_frame(self.out, frame, ws::Opcode::Text),
-            (true, None) => self.out.push(b'\n'),
+            (true, None) => {
+                // Text of a server may have line breaks between its tokens.
+                event::flatten(&mut self.out[start..]);
+                self.out.push(b'\n');
+            }
             (false, Some(frame)) => ws::discard_frame(self.out, frame),
             (false, None) => {}
         }

@@ -48,7 +48,8 @@ impl Snapshot {
     pub(super) fn of(conn: &Connection<Resident>, now: Tick) -> Option<Self> {
         let place = match &conn.stage {
             _ if !conn.welcome => return None,
-            Stage::Leaving { .. } => return None,
+            // Its answers, streams and session live on in other ways: the client comes back for them.
+            Stage::Leaving { .. } | Stage::Http(_) => return None,
             Stage::Opening => Place::Opening,
             Stage::Line(lines) => Place::Line(*lines),
             Stage::WebSocket(decoder) => Place::WebSocket(decoder.to_bytes()),

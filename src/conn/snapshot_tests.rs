@@ -132,7 +132,7 @@ fn a_connection_goes_on_where_it_was() {
     Snapshot::decode(&bytes, &mut Profiles::new(1)).unwrap().restore(&mut to, 1_000);
     assert_eq!((to.admitted, to.heard, to.messages_in, to.pinged), (900, 950, 7, 1));
     assert_eq!(to.session.session, from.session.session);
-    let Stage::WebSocket(mut decoder) = to.stage else { panic!("{:?}", to.stage) };
+    let Stage::WebSocket(mut decoder) = to.stage else { panic!("a WebSocket") };
     let active = to.active.as_ref().unwrap();
     assert_eq!((&active.inbound[..], &active.outbox[..]), (&b"half a frame"[..], &b" not taken"[..]));
     assert_eq!((active.incomplete_since, active.stuck_since, active.paused), (Some(940), Some(960), true));

@@ -40,6 +40,18 @@ pub struct Resident {
     pub(super) interests: Option<Box<Interests>>,
 }
 
+impl Resident {
+    /// Whether `initialize` went well.
+    pub(super) fn is_open(&self) -> bool {
+        self.session.revision().is_some()
+    }
+
+    /// The legacy revision that was agreed on.
+    pub(super) fn revision(&self) -> Option<mcp::Revision> {
+        self.session.revision()
+    }
+}
+
 impl Mcp {
     /// `incarnation` counts the lives of this shard: a ticket of an earlier one must not be taken for this one's.
     pub fn new(
@@ -330,6 +342,10 @@ impl Service for Mcp {
         Ok(())
     }
 
+    fn resident(session: &mut Resident) -> Option<&mut Resident> {
+        Some(session)
+    }
+
     fn letter(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {
         self.read(talk, letter);
     }
@@ -354,8 +370,7 @@ impl Caller<'_, Resident> {
 
     /// Who asks, as the upstream sees it; where it has a session of its own there, that ends with it.
     fn client(&mut self, upstream: &Arc<Upstream>) -> Client {
-        // A key is never used again while its shard lives.
-        let id = u128::from(self.shard + 1) << 64 | u128::from(self.key.to_bits());
+        let id = self.client;
         if upstream.per_session {
             self.interests().visit(upstream, id);
         }

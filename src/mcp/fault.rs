@@ -40,6 +40,8 @@ crate::named! {
         InvalidParams = "invalid_params",
         /// A `_meta` that names a revision which cannot be served per request.
         UnsupportedVersion = "unsupported_version",
+        /// A header line of an HTTP request does not say what its body says, or is missing.
+        HeaderMismatch = "header_mismatch",
         /// A call of a tool that is not in the list.
         UnknownTool = "unknown_tool",
         /// A request for a prompt that is not in the list.
@@ -74,6 +76,8 @@ pub const INTERNAL_ERROR: i32 = -32603;
 pub const RESOURCE_NOT_FOUND: i32 = -32002;
 /// MCP: `UnsupportedProtocolVersion` (spec 2026-07-28 basic/index#error-codes).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
+/// MCP: `HeaderMismatch` (spec 2026-07-28 basic/transports/streamable-http#server-validation).
+pub const HEADER_MISMATCH: i32 = -32020;
 /// Ours: no room now, retry later. MCP asks for codes outside the range JSON-RPC reserves (spec 2026-07-28
 /// basic/index#error-codes), so we take the number HTTP gives the same condition.
 pub const UNAVAILABLE: i32 = 503;
@@ -104,6 +108,7 @@ impl Fault {
             | Self::UnknownPrompt
             | Self::UnknownResource => INVALID_PARAMS,
             Self::UnsupportedVersion => UNSUPPORTED_VERSION,
+            Self::HeaderMismatch => HEADER_MISMATCH,
             Self::Busy | Self::Draining => UNAVAILABLE,
             Self::TooManyInFlight => TOO_MANY,
             Self::Abandoned | Self::Upstream => INTERNAL_ERROR,
@@ -142,6 +147,7 @@ impl Fault {
             }
             Self::UnknownMethod => "Method not found: this server has no such method",
             Self::InvalidParams => "Invalid params",
+            Self::HeaderMismatch => "Header mismatch: a header line does not say what the body says",
             Self::UnsupportedVersion => "Unsupported protocol version: use one of data.supported",
             Self::UnknownTool => "Unknown tool: see tools/list for the names",
             Self::UnknownPrompt => "Unknown prompt: see prompts/list for the names",
@@ -241,7 +247,7 @@ mod tests {
         for &fault in Fault::ALL {
             let code = fault.code();
             let json_rpc = matches!(code, PARSE_ERROR | INTERNAL_ERROR..=INVALID_REQUEST);
-            let defined = code == UNSUPPORTED_VERSION;
+            let defined = [UNSUPPORTED_VERSION, HEADER_MISMATCH].contains(&code);
             let free = !(-32768..=-32000).contains(&code);
             assert!(json_rpc || defined || free, "{} has {code}", fault.name());
         }

@@ -15,8 +15,9 @@ pub mod request_state;
 pub mod revision;
 pub mod session;
 pub mod snapshot;
+pub mod uri_template;
 
-pub use catalogue::{Catalogue, Server, Tool};
+pub use catalogue::{Catalogue, CatalogueConfig};
 pub use fault::{Fault, Refusal};
 pub use method::{Features, Level, List, Method, Target, Topics};
 pub use offer::{Entry, Offer};

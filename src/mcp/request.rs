@@ -116,7 +116,9 @@ fn answer_list<'m>(
     };
     // Spec 2025-11-25 server/utilities/pagination#error-handling.
     let page = catalogue.page(list, revision, cursor.as_deref()).ok_or_else(unknown)?;
-    answer::result(out, request.id, page.as_bytes());
+    answer::open_result(out, request.id);
+    page.write(out);
+    answer::close_result(out);
     Ok(Verdict::Answered)
 }
 

@@ -89,6 +89,13 @@ impl Revision {
         matches!(self, Self::V2025_03_26)
     }
 
+    /// Whether an event stream begins with an event that has an id and no data (spec 2025-11-25
+    /// basic/transports#sending-messages-to-the-server); older clients would read it as a message.
+    #[must_use]
+    pub fn has_priming_events(self) -> bool {
+        self == Self::V2025_11_25
+    }
+
     /// Whether a tool has `annotations` (schema 2025-03-26 `Tool`).
     #[must_use]
     pub fn has_annotations(self) -> bool {

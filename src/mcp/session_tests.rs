@@ -1,11 +1,11 @@
 //! The rules of a session, each with the page it comes from.
 
 use super::*;
-use crate::mcp::catalogue::{Server, Tool};
-use crate::mcp::method::{Method, Target};
+use crate::mcp::catalogue::{CatalogueConfig, Part};
+use crate::mcp::method::{Features, Method, Target};
+use crate::mcp::offer::{Entry, Offer};
 use crate::wire::envelope::{Incoming, parse_str};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const VALUES: &[&str] = &[
     "null",
@@ -60,10 +60,10 @@ type Outcome = (String, Value);
 
 impl Desk {
     fn new() -> Self {
-        let server = Server { name: "lakh".into(), version: "0".into(), ..Server::default() };
-        let tool = json!({"name":"echo","inputSchema":{"type":"object"}});
-        let tool: Tool = serde_json::from_str(&tool.to_string()).unwrap();
-        let catalogue = Catalogue::new(&server, &[tool], Duration::ZERO);
+        let text = r#"{"name":"echo","inputSchema":{"type":"object"}}"#;
+        let tools = vec![Entry { key: "echo".into(), text: text.into() }];
+        let offer = Offer { features: Features::TOOLS, lists: [tools, vec![], vec![], vec![]], ..Offer::default() };
+        let catalogue = Catalogue::new(&[Part { name: "it", offer: &offer }], &CatalogueConfig::default());
         Self { session: Session::default(), catalogue, profiles: Profiles::new(4) }
     }
 

@@ -16,13 +16,15 @@ use tokio::sync::oneshot;
 
 use crate::admin::{Child, Group, TreeView};
 
-/// A child that fails more often than this within [`FAILURES_WINDOW`] takes the house down: what cannot be started here
-/// may run elsewhere.
+/// A child that the house needs and that fails more often than this within [`FAILURES_WINDOW`] takes the house down: what
+/// cannot be started here may run elsewhere.
 const FAILURES_MAX: usize = 10;
 const FAILURES_WINDOW: Duration = Duration::from_secs(60);
 /// The pause before a restart doubles with each failure in the window, up to the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(20);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+/// How often a pause looks whether it is still wanted.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Enough for any service here; a thread's stack is touched only as far as it is used.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -38,13 +40,27 @@ pub(super) struct Supervisor {
     give_up: Arc<dyn Fn(String) + Send + Sync>,
 }
 
-struct Supervised {
+/// One child.
+pub(super) struct Supervised {
     group: &'static str,
     name: String,
+    need: Need,
     body: Box<Body>,
     record: Mutex<Record>,
+    /// The house ends.
     stopping: Arc<AtomicBool>,
+    /// This child alone ends.
+    retired: AtomicBool,
     give_up: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+/// What becomes of the house when a child cannot be kept alive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It ends.
+    House,
+    /// It goes on, and the child is tried for ever.
+    Itself,
 }
 
 /// A child's life so far.
@@ -67,7 +83,8 @@ impl Supervisor {
         Self { children: Mutex::default(), stopping: Arc::default(), give_up: Arc::new(give_up) }
     }
 
-    /// Starts a child and keeps it alive.
+    /// Starts a child and keeps it alive. Its threads are bastion's executor's, which have the process's first descriptor
+    /// table, whoever calls.
     ///
     /// # Errors
     /// When bastion takes no more.
@@ -75,11 +92,13 @@ impl Supervisor {
         &self,
         group: &'static str,
         name: impl Into<String>,
+        need: Need,
         body: impl Fn(&dyn Fn()) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Result<(), String> {
+    ) -> Result<Arc<Supervised>, String> {
         let child = Arc::new(Supervised {
             group,
             name: name.into(),
+            need,
             body: Box::new(body),
             record: Mutex::new(Record {
                 state: "starting",
@@ -89,6 +108,7 @@ impl Supervisor {
                 failures: VecDeque::new(),
             }),
             stopping: Arc::clone(&self.stopping),
+            retired: AtomicBool::new(false),
             give_up: Arc::clone(&self.give_up),
         });
         let restart = RestartStrategy::default().with_actor_restart_strategy(ActorRestartStrategy::Immediate);
@@ -99,8 +119,13 @@ impl Supervisor {
             })
         })
         .map_err(|()| "bastion refused a child".to_owned())?;
-        lock(&self.children).push(child);
-        Ok(())
+        lock(&self.children).push(Arc::clone(&child));
+        Ok(child)
+    }
+
+    /// Takes a child that was retired off the tree.
+    pub(super) fn forget(&self, child: &Arc<Supervised>) {
+        lock(&self.children).retain(|known| !Arc::ptr_eq(known, child));
     }
 
     /// No child is restarted from now on.
@@ -110,7 +135,7 @@ impl Supervisor {
 
     /// Whether every child has ended.
     pub(super) fn is_over(&self) -> bool {
-        lock(&self.children).iter().all(|child| matches!(lock(&child.record).state, "ended" | "given up"))
+        lock(&self.children).iter().all(|child| child.has_ended())
     }
 
     /// The tree as it lives now.
@@ -128,6 +153,20 @@ impl Supervisor {
 }
 
 impl Supervised {
+    /// Lets the child end for good. Whoever started it tells its body.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether it runs no more, and never will.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(lock(&self.record).state, "ended" | "given up")
+    }
+
+    fn is_to_end(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) || self.retired.load(Ordering::Acquire)
+    }
+
     /// One life: bastion calls this again when it fails.
     async fn live(self: Arc<Self>) -> Result<(), ()> {
         let (over, outcome) = oneshot::channel();
@@ -135,7 +174,7 @@ impl Supervised {
         let child = Arc::clone(&self);
         #[allow(clippy::disallowed_methods)] // The thread is the child; nobody else starts any.
         let started = thread::Builder::new().name(self.name.clone()).stack_size(STACK_BYTES).spawn(move || {
-            thread::sleep(pause);
+            child.rest(pause);
             let outcome = child.run();
             // Bastion is gone only when the process ends.
             let _ = over.send(outcome);
@@ -153,7 +192,7 @@ impl Supervised {
                 self.enter("ended");
                 Ok(())
             }
-            Err(_) if self.stopping.load(Ordering::Acquire) => {
+            Err(_) if self.is_to_end() => {
                 self.enter("ended");
                 Ok(())
             }
@@ -162,7 +201,7 @@ impl Supervised {
     }
 
     fn run(&self) -> Result<(), String> {
-        if self.stopping.load(Ordering::Acquire) {
+        if self.is_to_end() {
             return Ok(());
         }
         self.enter("starting");
@@ -185,7 +224,7 @@ impl Supervised {
             record.last_failure = Some(failure.clone());
             record.failures.len()
         };
-        if failures > FAILURES_MAX {
+        if failures > FAILURES_MAX && self.need == Need::House {
             self.enter("given up");
             let window = FAILURES_WINDOW.as_secs();
             (self.give_up)(format!("{} failed {failures} times in {window} s, the last time: {failure}", self.name));
@@ -201,6 +240,13 @@ impl Supervised {
         match failures.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => PAUSE_FIRST.saturating_mul(1 << doublings.min(16)).min(PAUSE_LONGEST),
+        }
+    }
+
+    fn rest(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !self.is_to_end() {
+            thread::sleep(LOOK_AGAIN.min(pause));
         }
     }
 

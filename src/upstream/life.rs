@@ -12,9 +12,10 @@ use super::handle::{Door, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
 use super::lists::Lists;
 use super::mux::{Heard, Mux, Own, Terms};
+use super::offers::Standing;
 use super::probe::{Agreed, Finding, Question, judge};
 use super::sessions::Sessions;
-use super::shared::{Knobs, Shared, Word};
+use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
 use crate::actor::News;
 use crate::mcp::param_headers::ParamHeaders;
@@ -181,7 +182,7 @@ impl Life {
     }
 
     fn agree(&mut self, link: &mut Link, agreed: &Agreed) {
-        let http = !matches!(link.kind(), Kind::Stdio | Kind::Tcp);
+        let http = link.kind() == Kind::Http;
         self.mux.agreed(agreed.revision, agreed.features, http);
         link.agreed(agreed.revision);
         if agreed.revision.era() == Era::Legacy {
@@ -310,7 +311,7 @@ impl Life {
             view.again = Some(Instant::now() + pause);
         });
         if !pause.is_zero() {
-            (self.shared.offers)(&self.upstream, Word::Gone);
+            (self.shared.offers)(&self.upstream, Standing::Gone);
         }
     }
 
@@ -322,7 +323,7 @@ impl Life {
         while let Some(errand) = self.upstream.door().collect() {
             refuse(&self.upstream, errand, &trouble, None);
         }
-        (self.shared.offers)(&self.upstream, Word::Gone);
+        (self.shared.offers)(&self.upstream, Standing::Gone);
     }
 
     /// Refuses what comes in the pause.

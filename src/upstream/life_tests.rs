@@ -20,7 +20,7 @@ type Script = fn(&Value) -> Option<String>;
 
 struct House {
     upstream: Arc<Upstream>,
-    offers: Arc<Mutex<Vec<Word>>>,
+    offers: Arc<Mutex<Vec<Standing>>>,
     stop: watch::Sender<bool>,
     inbox: Arc<Inbox>,
     seats: Arc<Seats>,
@@ -43,8 +43,8 @@ impl House {
 
     async fn offer(&self) -> Offer {
         loop {
-            if let Some(Word::Present(offer)) = self.offers.lock().unwrap().last() {
-                return (**offer).clone();
+            if let Some(Standing::Present(offer)) = self.offers.lock().unwrap().last() {
+                return offer.clone();
             }
             sleep(Duration::from_millis(2)).await;
         }
@@ -156,7 +156,7 @@ async fn a_legacy_server_is_found_gathered_and_called() {
     assert_eq!(house.upstream.counts.in_flight.load(Relaxed), 0);
     house.stop.send_replace(true);
     house.life.await.expect("it ends");
-    assert_eq!(house.offers.lock().unwrap().last(), Some(&Word::Gone));
+    assert_eq!(house.offers.lock().unwrap().last(), Some(&Standing::Gone));
 }
 
 #[tokio::test]

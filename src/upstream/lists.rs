@@ -7,8 +7,8 @@ use super::handle::State;
 use super::life::{Life, OWN_WAIT, jittered};
 use super::link::Link;
 use super::mux::Own;
+use super::offers::Standing;
 use super::probe::Agreed;
-use super::shared::Word;
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Offer, Topics};
 
@@ -110,7 +110,7 @@ impl Life {
         self.upstream.look(|view| view.entries = entries);
         self.last = Some((offer.clone(), params));
         if !same {
-            (self.shared.offers)(&self.upstream, Word::Present(Box::new(offer)));
+            (self.shared.offers)(&self.upstream, Standing::Present(offer));
         }
     }
 }

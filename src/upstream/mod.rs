@@ -1,5 +1,6 @@
 //! The MCP servers behind the gateway: the one that is built in, and those that it multiplexes its clients onto.
 
+pub mod config;
 pub mod directory;
 pub mod embedded;
 mod gather;
@@ -8,14 +9,17 @@ pub mod life;
 pub mod link;
 mod lists;
 pub mod loudness;
+pub mod mcp_json;
 pub mod minder;
 pub mod mux;
+pub mod offers;
 mod probe;
 mod sessions;
 pub mod shared;
 pub mod trouble;
 
-pub use directory::{Directories, Directory, Server};
+pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};
 pub use loudness::{Loud, Loudness};
-pub use shared::{Knobs, Shared, Word};
+pub use offers::{Offers, Standing};
+pub use shared::{Knobs, Shared};

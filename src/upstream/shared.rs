@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::handle::Upstream;
 use super::link::Limits;
 use super::loudness::Loudness;
+use super::offers::Standing;
 use crate::actor::News;
 use crate::mcp::request_state::Secret;
-use crate::mcp::{Era, Offer};
+use crate::mcp::Era;
 
 /// How one upstream is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,22 +59,18 @@ impl Default for Knobs {
             sessions_max: 64,
             session_idle: Duration::from_secs(1800),
             era: None,
-            limits: Limits { message_bytes_max: 4 << 20, connect: Duration::from_secs(10) },
+            limits: Limits {
+                message_bytes_max: 4 << 20,
+                connect: Duration::from_secs(10),
+                // More would be a load test of a server that somebody uses.
+                http_connections_max: 256,
+            },
         }
     }
 }
 
-/// Whether an upstream is there, for the catalogue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Word {
-    /// It is, and offers this.
-    Present(Box<Offer>),
-    /// It is not.
-    Gone,
-}
-
-/// Whoever is told of an upstream's [`Word`].
-pub type Tell = dyn Fn(&Arc<Upstream>, Word) + Send + Sync;
+/// Whoever is told how an upstream stands.
+pub type Tell = dyn Fn(&Arc<Upstream>, Standing) + Send + Sync;
 
 /// What all upstreams' lives share.
 pub struct Shared {
@@ -95,7 +92,7 @@ impl Shared {
     /// # Errors
     /// When the system has none.
     pub fn new(
-        offers: impl Fn(&Arc<Upstream>, Word) + Send + Sync + 'static,
+        offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
         spread: impl Fn(News) + Send + Sync + 'static,
         loudness: Arc<Loudness>,
     ) -> Result<Self, getrandom::Error> {

@@ -81,6 +81,13 @@ impl Trouble {
         self
     }
 
+    /// The same, with another detail.
+    #[must_use]
+    pub fn because(mut self, detail: impl AsRef<str>) -> Self {
+        self.detail = clean(detail.as_ref());
+        self
+    }
+
     /// The same, of a request of which no byte was sent.
     #[must_use]
     pub fn unsent(mut self) -> Self {

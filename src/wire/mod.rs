@@ -36,6 +36,7 @@ pub mod envelope;
 pub mod http;
 pub mod json;
 pub mod line;
+pub mod sse;
 pub mod ws;
 
 /// How much of a client's bytes is taken in, and from where a browser may come.

@@ -1,4 +1,6 @@
-"""The Python SDK of MCP (1.x) over WebSocket, in each revision it can speak, against the gateway given as a URL.
+"""The Python SDK of MCP (1.x) over WebSocket, Streamable HTTP or HTTP+SSE, in each revision it can speak.
+
+Which, the gateway's URL says: ws://, or a path of /mcp or /sse.
 
 The SDK checks every answer against its pydantic models, and structured content against the tool's output schema.
 """
@@ -14,6 +16,8 @@ from unittest import mock
 
 import websockets
 from mcp import ClientSession, McpError, types
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 
 with warnings.catch_warnings():
     # It says that WebSocket leaves the SDK with 2.0.
@@ -23,6 +27,12 @@ with warnings.catch_warnings():
 TOOLS = ["add", "blob", "echo", "sleep", "stats"]
 DEADLINE = 20
 gateway = ""
+
+
+def transport():
+    if gateway.startswith("ws"):
+        return websocket_client(gateway)
+    return sse_client(gateway) if gateway.endswith("/sse") else streamable_http_client(gateway)
 
 
 @asynccontextmanager
@@ -36,8 +46,8 @@ async def connect(revision):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        transport = websocket_client(gateway)
-    async with transport as (read, write):
+        streams = transport()
+    async with streams as (read, write, *_):
         timeout = timedelta(seconds=DEADLINE)
         async with ClientSession(read, write, read_timeout_seconds=timeout, message_handler=note) as session:
             # The SDK always asks for its newest.
@@ -148,6 +158,10 @@ for name in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]:
 
 
 class Handshake(unittest.IsolatedAsyncioTestCase):
+    def setUp(self):
+        if not gateway.startswith("ws"):
+            self.skipTest("only over WebSocket")
+
     async def test_the_subprotocol_is_chosen_when_offered_and_only_then(self):
         async with websockets.connect(gateway, subprotocols=["mcp"]) as socket:
             self.assertEqual(socket.subprotocol, "mcp")

@@ -42,8 +42,8 @@ fn http_that_is_not_served_is_told_why() {
     let good = upgrade(gateway.clients());
     let host = format!("Host: {}", gateway.clients());
     let requests = [
-        (format!("GET / HTTP/1.1\r\n{host}\r\n\r\n"), 426, Refusal::NoUpgrade),
-        (format!("POST /mcp HTTP/1.1\r\n{host}\r\nContent-Length: 2\r\n\r\n{{}}"), 405, Refusal::Method),
+        (good.replace("Connection: Upgrade", "Connection: close"), 426, Refusal::NoUpgrade),
+        (good.replace("GET", "POST"), 405, Refusal::Method),
         (good.replace("/mcp", "/elsewhere"), 404, Refusal::NotFound),
         (good.replace(&host, "Host: rebound.example"), 403, Refusal::HostForbidden),
         (good.replace(&format!("{host}\r\n"), ""), 400, Refusal::HostMissing),

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses its own part of this.
 
 mod gateway;
+pub mod http;
 mod shard;
 
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -14,12 +14,15 @@ use crate::meter::Host;
 /// Descriptor tables that one client process has at most: more processes than one, so that their memory maps and
 /// timers are not shared by all.
 const TABLES_PER_PROCESS: u32 = 16;
-/// Descriptors of a table that are not clients: stdin, stdout, polls, wakers.
+/// Descriptors of a table that are not clients: stdin, stdout, polls, wakers, messengers.
 const RESERVED: u64 = 128;
 /// Handshakes under way at once, over all processes: what a gateway on the same cores works off in a tenth of a second.
 const HANDSHAKES: u32 = 1_000;
 /// Pings under way at once, over all processes. More would measure the queue of pings, not the gateway.
 pub(super) const PINGS: u32 = 256;
+
+/// Connections that one table opens beside its clients', for what those with a stream say later.
+pub(super) const MESSENGERS: u32 = 32;
 
 /// Handshakes under way at once: never more than half of what a listener's accept queue may hold, so that it can't overflow.
 pub(super) fn handshakes(host: &Host) -> u32 {
@@ -42,6 +45,12 @@ pub(super) struct Brief {
 }
 
 impl Brief {
+    /// Connections that the gateway must hold.
+    pub(super) fn sockets(&self) -> u32 {
+        let messengers = if self.dialect.is_http() { self.tables().0 * MESSENGERS } else { 0 };
+        self.connections + messengers
+    }
+
     /// Tables needed, and how many of them go into one process.
     pub(super) fn tables(&self) -> (u32, u32) {
         let per_table = u32::try_from(self.nofile.saturating_sub(RESERVED)).unwrap_or(u32::MAX).clamp(1, 250_000);
@@ -68,7 +77,7 @@ struct Process {
 pub(super) struct Progress {
     pub(super) live: u64,
     pub(super) dead: u64,
-    pub(super) pings: u64,
+    pub(super) waits: u64,
 }
 
 impl Clients {
@@ -109,7 +118,7 @@ impl Clients {
         let mut line = serde_json::to_vec(&order).map_err(io::Error::other)?;
         line.push(b'\n');
         for process in &mut self.processes {
-            process.progress.pings = 0;
+            process.progress.waits = 0;
             process.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(&line)?;
         }
         let mut all = Muster::default();
@@ -117,9 +126,9 @@ impl Clients {
         let mut shown = std::time::Instant::now();
         while done < self.processes.len() {
             match self.next(Some(Duration::from_millis(500)))? {
-                Some((at, Report::Progress { live, dead, pings })) => {
+                Some((at, Report::Progress { live, dead, waits })) => {
                     if let Some(process) = self.processes.get_mut(at) {
-                        process.progress = Progress { live, dead, pings };
+                        process.progress = Progress { live, dead, waits };
                     }
                 }
                 Some((_, Report::Done(muster))) => {
@@ -140,7 +149,7 @@ impl Clients {
         self.processes.iter().fold(Progress::default(), |sum, process| Progress {
             live: sum.live + process.progress.live,
             dead: sum.dead + process.progress.dead,
-            pings: sum.pings + process.progress.pings,
+            waits: sum.waits + process.progress.waits,
         })
     }
 

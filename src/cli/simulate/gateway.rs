@@ -6,11 +6,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::client::script;
 use super::{GATEWAY_COMMAND, heap};
 
 /// A gateway may take this long until it listens.
@@ -28,29 +29,47 @@ pub(super) struct Gateway {
     child: Option<Child>,
 }
 
+/// How a gateway is to serve.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Serving<'a> {
+    pub(super) connections: u32,
+    pub(super) shards: Option<u32>,
+    /// The server that it stands in front of, in place of its own.
+    pub(super) upstream: Option<SocketAddr>,
+    /// Further arguments for `serve`.
+    pub(super) more: &'a [String],
+    /// Where a build with `dhat-heap` writes its profile when it is told to stop.
+    pub(super) heap_file: Option<&'a Path>,
+}
+
+impl Serving<'_> {
+    /// For another gateway's few connections.
+    pub(super) fn few() -> Self {
+        Self { connections: 100, ..Self::default() }
+    }
+}
+
 impl Gateway {
     /// One that runs already.
     pub(super) fn found(clients: SocketAddr, admin: Option<SocketAddr>, pid: Option<u32>) -> Self {
         Self { clients, admin, pid, child: None }
     }
 
-    /// Starts `exe serve` on free ports of loopback, for `connections` clients. It ends when this is dropped, and when
-    /// the parent dies. A build with `dhat-heap` writes its profile to `heap_file` when it is told to stop.
-    pub(super) fn start(
-        exe: &Path,
-        connections: u32,
-        shards: Option<u32>,
-        more: &[String],
-        heap_file: &Path,
-    ) -> io::Result<Self> {
+    /// Starts `exe serve` on free ports of loopback. It ends when this is dropped, and when the parent dies.
+    pub(super) fn start(exe: &Path, serving: &Serving<'_>) -> io::Result<Self> {
         let mut command = Command::new(exe);
         command.arg(GATEWAY_COMMAND).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        command.args(["--connections-max", &connections.to_string()]);
-        if let Some(shards) = shards {
+        command.args(["--connections-max", &serving.connections.to_string()]);
+        if let Some(shards) = serving.shards {
             command.args(["--shards", &shards.to_string()]);
         }
-        command.env(heap::HEAP_FILE, heap_file);
-        let mut child = command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        if let Some(upstream) = serving.upstream {
+            command.args(["--tcp", &upstream.to_string()]);
+        }
+        if let Some(file) = serving.heap_file {
+            command.env(heap::HEAP_FILE, file);
+        }
+        let mut child = command.args(serving.more).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let pid = child.id();
         let mut gateway =
@@ -70,6 +89,33 @@ impl Gateway {
         gateway.clients = clients.ok_or(io::ErrorKind::InvalidData)?;
         gateway.admin = admin;
         Ok(gateway)
+    }
+
+    /// Waits until a call of `echo` is answered: what is behind the gateway may take its time.
+    pub(super) fn wait_for_echo(&self) -> io::Result<()> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            let said = self.echo();
+            match said {
+                Ok(answer) if answer.contains("\"result\":") => return Ok(()),
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                Ok(answer) => return Err(io::Error::other(format!("it answers a call of echo with {answer}"))),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The line that answers a call of `echo`; a request of 2026-07-28 is complete in itself.
+    fn echo(&self) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.clients, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut call = Vec::new();
+        script::call(&mut call, script::Who { number: 0, seed: 0, target: self.clients }, true);
+        call.push(b'\n');
+        stream.write_all(&call)?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        Ok(answer.trim_end().to_owned())
     }
 
     /// Open client connections as the gateway counts them, if it says.
@@ -99,8 +145,8 @@ impl Gateway {
     pub(super) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
-        let deadline = std::time::Instant::now() + STOP_PATIENCE;
-        while matches!(child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
         let _ = child.kill();

@@ -3,8 +3,9 @@
 use crate::meter::plan::KERNEL_BYTES_PER_SOCKET;
 use crate::meter::{Host, Plan, Shortfall};
 
-/// User memory of a simulated client, in bytes: 24 in its table, doubled by growth, and its part of a process.
-const CLIENT_BYTES: u64 = 64;
+/// User memory of a simulated client, in bytes: 48 in its table, doubled by growth, a session's id, and its part of a
+/// process.
+const CLIENT_BYTES: u64 = 160;
 /// User memory of a client process's thread, in bytes: its stack, scratch buffer and histogram.
 const TABLE_BYTES: u64 = 512 << 10;
 

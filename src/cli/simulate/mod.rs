@@ -1,5 +1,6 @@
 //! `lakh simulate`: real clients on real sockets against a gateway in a process of its own, measured from outside.
 
+mod behind;
 mod client;
 mod clients;
 mod gateway;
@@ -19,10 +20,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::behind::Behind;
 pub use self::heap::{HEAP_FILE, Heap, Site};
 pub use self::order::{Cause, Deaths, Toll};
 pub use self::run::run;
-pub use self::step::{Budget, Outcome, Step};
+pub use self::step::{Budget, Fanout, Outcome, Step};
 pub use self::summary::table;
 
 /// The hidden subcommand that is a client process: `lakh simulate-clients POSTING`.
@@ -42,6 +44,12 @@ pub struct Args {
     /// What the clients speak
     #[arg(long, value_enum, default_value_t = Dialect::Tcp)]
     pub dialect: Dialect,
+    /// What is behind the gateway: `embedded`, `tcp` (another lakh), or the address of a server
+    #[arg(long, value_name = "WHAT", default_value = "embedded", conflicts_with_all = ["target", "fanout"])]
+    pub upstream: Behind,
+    /// At the end, change the list of tools behind the gateway, and measure until every client has been told
+    #[arg(long, conflicts_with = "target")]
+    pub fanout: bool,
     /// How often all clients come and leave again
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub waves: u32,
@@ -69,12 +77,15 @@ pub struct Args {
     /// Print the outcome as JSON instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Fail above this much resident memory of the gateway [default: 48 up to 100K clients, 400 up to 1M]
+    /// Fail above this much resident memory of the gateway [default: 48 up to 100K clients (80 over HTTP), 400 up to 1M]
     #[arg(long, value_name = "MIB")]
     pub rss_max: Option<u64>,
-    /// Fail above this slope between 10K clients and the last step [default: 320 from 100K clients on]
+    /// Fail above this slope between 10K clients and the last step [default: 320 from 100K clients on, not over HTTP]
     #[arg(long, value_name = "BYTES")]
     pub slope_max: Option<f64>,
+    /// Fail if the last client is told of the change later than this [default: 2 up to 100K clients]
+    #[arg(long, value_name = "SECS", requires = "fanout")]
+    pub fanout_max: Option<f64>,
     /// Fail below this many clients a second
     #[arg(long, value_name = "CLIENTS")]
     pub rate_min: Option<f64>,
@@ -91,17 +102,27 @@ pub enum Dialect {
     Tcp,
     /// WebSocket text frames
     Ws,
-    /// Every other client the one, the others the other
+    /// Every other client TCP, the others WebSocket
     Mixed,
+    /// Streamable HTTP of 2025-11-25: a session and an open stream each
+    Http,
+    /// Streamable HTTP of 2026-07-28: an open `subscriptions/listen` each
+    Listen,
 }
 
 impl Dialect {
-    fn is_ws(self, number: u32) -> bool {
-        match self {
-            Self::Tcp => false,
-            Self::Ws => true,
-            Self::Mixed => number % 2 == 1,
+    /// What client `number` speaks: never [`Mixed`](Self::Mixed).
+    fn of(self, number: u32) -> Self {
+        match (self, number % 2) {
+            (Self::Mixed, 0) => Self::Tcp,
+            (Self::Mixed, _) => Self::Ws,
+            (one, _) => one,
         }
+    }
+
+    /// Whether a client's own connection is taken by a stream, so that what it says later goes over others.
+    fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Listen)
     }
 
     fn name(self) -> &'static str {
@@ -109,6 +130,8 @@ impl Dialect {
             Self::Tcp => "tcp",
             Self::Ws => "ws",
             Self::Mixed => "mixed",
+            Self::Http => "http",
+            Self::Listen => "listen",
         }
     }
 
@@ -117,6 +140,8 @@ impl Dialect {
             Self::Tcp => "TCP",
             Self::Ws => "WebSocket",
             Self::Mixed => "TCP and WebSocket",
+            Self::Http => "Streamable HTTP",
+            Self::Listen => "subscriptions/listen",
         }
     }
 }
@@ -162,13 +187,16 @@ impl Args {
         const MIB: u64 = 1 << 20;
         let ours = self.target.is_none() && !cfg!(debug_assertions) && !heap::PROFILED;
         let promised = match self.connections {
+            0..=100_000 if self.dialect.is_http() => Some(80 * MIB),
             0..=100_000 => Some(48 * MIB),
-            100_001..=1_000_000 => Some(400 * MIB),
+            100_001..=1_000_000 if !self.dialect.is_http() => Some(400 * MIB),
             _ => None,
         };
+        let slope = self.connections >= 100_000 && !self.dialect.is_http();
         Budget {
             rss_max: self.rss_max.map(|mib| mib * MIB).or(promised.filter(|_| ours)),
-            slope_max: self.slope_max.or((ours && self.connections >= 100_000).then_some(320.0)),
+            slope_max: self.slope_max.or((ours && slope).then_some(320.0)),
+            fanout_max: self.fanout_max.or((ours && self.connections <= 100_000).then_some(2.0)),
             rate_min: self.rate_min,
             wave_growth_max: ours.then_some(5.0),
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Dialect;
@@ -37,7 +38,10 @@ pub(super) enum Order {
     Connect { total: u32, wave: u32, in_flight: u32 },
     /// Ping every living client once.
     Ping { in_flight: u32 },
-    /// Take leave: WebSocket by its close handshake, TCP by closing.
+    /// Wait until every living client has been told of a change that was made at `since`, in microseconds of
+    /// [`monotonic_micros`].
+    Hear { since: u64 },
+    /// Take leave: WebSocket by its close handshake, a session by DELETE, the others by closing.
     Leave { in_flight: u32 },
 }
 
@@ -55,7 +59,8 @@ pub(super) enum Report {
     Progress {
         live: u64,
         dead: u64,
-        pings: u64,
+        /// Of the order's clients, those that need not wait any more.
+        waits: u64,
     },
     Done(Muster),
 }
@@ -66,21 +71,21 @@ pub(super) struct Muster {
     /// Clients that are connected, handshaken, had their echo checked, and idle.
     pub(super) live: u64,
     pub(super) deaths: Deaths,
-    /// Ping latency as `(microseconds, count)`, only after [`Order::Ping`].
-    pub(super) pings: Vec<(u64, u64)>,
+    /// How long the clients waited, as `(microseconds, count)`, only after [`Order::Ping`] and [`Order::Hear`].
+    pub(super) waits: Vec<(u64, u64)>,
 }
 
 impl Muster {
     pub(super) fn merge(&mut self, other: Self) {
         self.live += other.live;
         self.deaths.merge(other.deaths);
-        self.pings.extend(other.pings);
+        self.waits.extend(other.waits);
     }
 
-    /// All ping latencies, in microseconds.
+    /// All waits, in microseconds.
     pub(super) fn histogram(&self) -> Histogram<u64> {
         let mut merged = new_histogram();
-        for &(micros, count) in &self.pings {
+        for &(micros, count) in &self.waits {
             merged.saturating_record_n(micros, count);
         }
         merged
@@ -93,13 +98,20 @@ pub(super) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, Duration::from_secs(600).as_micros() as u64, 3).expect("constant bounds are valid")
 }
 
+/// Microseconds of the one clock that all processes of a machine share.
+pub(super) fn monotonic_micros() -> u64 {
+    // Only a clock that does not exist is an error.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+    now.as_micros() as u64
+}
+
 /// Why a client is dead. A client dies once; the first cause counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// No connection: refused, out of descriptors or ports, reset before the first byte.
     ConnectFailed,
-    /// The gateway answered the handshake with an error, or the upgrade with another status than 101.
+    /// The gateway answered with an error, or a request of HTTP with another status than it should have.
     Refused,
     /// The gateway closed a connection that it should have kept.
     Closed,
@@ -190,8 +202,8 @@ mod tests {
 
     #[test]
     fn pings_of_two_processes_make_one_distribution() {
-        let mut all = Muster { pings: vec![(100, 98)], ..Muster::default() };
-        all.merge(Muster { pings: vec![(5_000, 2)], ..Muster::default() });
+        let mut all = Muster { waits: vec![(100, 98)], ..Muster::default() };
+        all.merge(Muster { waits: vec![(5_000, 2)], ..Muster::default() });
         let merged = all.histogram();
         assert_eq!(merged.len(), 100);
         assert!(merged.value_at_quantile(0.5) <= 101 && merged.max() >= 5_000);
@@ -201,7 +213,7 @@ mod tests {
     fn orders_and_reports_survive_the_pipe() {
         let mut deaths = Deaths::default();
         deaths.add(Death::new(Cause::WrongEcho, "said \"no\""));
-        let report = Report::Done(Muster { live: 7, deaths, pings: vec![(3, 1)] });
+        let report = Report::Done(Muster { live: 7, deaths, waits: vec![(3, 1)] });
         let line = serde_json::to_string(&report).expect("a report is JSON");
         assert!(!line.contains('\n'));
         let Report::Done(back) = serde_json::from_str(&line).expect("and comes back") else { panic!("another report") };

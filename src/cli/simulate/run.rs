@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::behind::Server;
 use super::clients::{Brief, Clients, PINGS, Progress, handshakes};
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Serving};
 use super::hold::{Where, shortfalls};
-use super::order::{Deaths, Muster, Order};
+use super::order::{Deaths, Muster, Order, monotonic_micros};
 use super::setup::Setup;
-use super::step::{Outcome, Step};
+use super::step::{Fanout, Outcome, Step};
 use super::{Args, Error, heap, results};
 use crate::meter::{Host, KernelMemory, ProcessMemory};
 
@@ -37,15 +38,27 @@ pub fn run(args: &Args, exe: &Path) -> Result<Outcome, Error> {
     check(args, &brief, &host)?;
     let setup = Setup::read(args, &brief, &host);
     let heap_file = heap::place();
+    let server = Server::start(args.upstream, args.fanout, exe).map_err(Error::Gateway)?;
+    let serving = Serving {
+        connections: brief.sockets(),
+        shards: args.shards,
+        upstream: server.address(),
+        more: &args.serve,
+        heap_file: Some(&heap_file),
+    };
     let gateway = match args.target {
         Some(target) => Gateway::found(target, args.target_admin, args.target_pid),
-        None => Gateway::start(exe, args.connections, args.shards, &args.serve, &heap_file).map_err(Error::Gateway)?,
+        None => Gateway::start(exe, &serving).map_err(Error::Gateway)?,
     };
+    if server.address().is_some() {
+        gateway.wait_for_echo().map_err(Error::Gateway)?;
+    }
     brief.target = gateway.clients;
     let clients = Clients::start(exe, &brief).map_err(Error::Clients)?;
     let mut stage = Stage {
         clients,
         gateway,
+        server,
         hold,
         handshakes: handshakes(&host),
         kernel_idle: 0,
@@ -62,8 +75,13 @@ pub fn run(args: &Args, exe: &Path) -> Result<Outcome, Error> {
     stage.screen.clear();
     let memory_seen = args.target.is_none() || args.target_pid.is_some() || args.target_admin.is_some();
     let wanted = steps.len() * args.waves as usize;
+    let fanout = if args.fanout { stage.fanout().map_err(Error::Clients)? } else { None };
+    stage.screen.clear();
     let mut outcome = Outcome::judge(stage.steps, stage.deaths, wanted, stage.seconds, memory_seen, &args.budget());
     outcome.missed.extend(stage.notes);
+    if args.fanout {
+        outcome.judge_fanout(fanout, &args.budget());
+    }
     if heap::PROFILED && args.target.is_none() {
         // Its clients are still there: what is live now is what they cost.
         stage.gateway.stop();
@@ -101,6 +119,8 @@ struct Stage {
     /// Dropped first: a gateway without clients has nothing to drain.
     clients: Clients,
     gateway: Gateway,
+    /// What is behind the gateway ends after it.
+    server: Server,
     hold: Duration,
     handshakes: u32,
     /// Slab bytes before the first client.
@@ -157,7 +177,7 @@ impl Stage {
         let kernel = KernelMemory::read().ok();
         let held = self.rss();
         let pinged = self.carry_out(Order::Ping { in_flight: PINGS }, |progress| {
-            format!("wave {wave}: {} of {connections} pings answered", progress.pings)
+            format!("wave {wave}: {} of {connections} pings answered", progress.waits)
         })?;
         let latency = pinged.histogram();
         let quantile = |of: f64| (!latency.is_empty()).then(|| latency.value_at_quantile(of) as f64 / 1e6);
@@ -179,6 +199,26 @@ impl Stage {
             ping_p99: quantile(0.99),
             ping_max: quantile(1.0),
         })
+    }
+
+    /// One change behind the gateway, and how long until all who are there have been told.
+    fn fanout(&mut self) -> io::Result<Option<Fanout>> {
+        let since = monotonic_micros();
+        if !self.server.change() {
+            return Ok(None);
+        }
+        let heard = self.carry_out(Order::Hear { since }, |progress| format!("{} have been told", progress.waits))?;
+        let waits = heard.histogram();
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        self.deaths.merge(heard.deaths);
+        Ok((!waits.is_empty()).then(|| Fanout {
+            clients: heard.live,
+            told: waits.len(),
+            first: seconds(waits.min()),
+            p50: seconds(waits.value_at_quantile(0.5)),
+            p99: seconds(waits.value_at_quantile(0.99)),
+            last: seconds(waits.max()),
+        }))
     }
 
     /// All clients leave; waits until the gateway has seen it.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::clients::{Brief, PINGS, handshakes};
-use super::{Args, heap};
+use super::{Args, Behind, heap};
 use crate::meter::Host;
 
 /// What is known about the machine and the program, read before the run.
@@ -35,7 +35,7 @@ impl Setup {
     }
 }
 
-fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 7] {
+fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 8] {
     let (tables, per_process) = brief.tables();
     let build = match (heap::PROFILED, cfg!(debug_assertions)) {
         (true, _) => "heap profile: no figures of time and resident memory to keep",
@@ -44,12 +44,20 @@ fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 
     };
     let gateway =
         args.target.map_or_else(|| "a process of its own on the same cores".into(), |target| format!("at {target}"));
+    let behind = match (args.fanout, args.upstream, args.target) {
+        (true, ..) => "a server of one tool that can change its list, in the process of simulate, over TCP".into(),
+        (_, _, Some(_)) => "whatever it has".into(),
+        (_, Behind::Embedded, _) => "its own embedded server".into(),
+        (_, Behind::Tcp, _) => "another lakh with its embedded server, over TCP".into(),
+        (_, Behind::At(address), _) => format!("a server at {address}, over TCP"),
+    };
     let processes = tables.div_ceil(per_process);
     [
         ("lakh", format!("{} ({build})", env!("CARGO_PKG_VERSION"))),
         ("rustc", said_by("rustc", &["--version"])),
         ("git commit", said_by("git", &["describe", "--always", "--dirty"])),
         ("gateway", gateway),
+        ("behind it", behind),
         ("clients", format!("{} speaking {}, {} wave(s)", args.connections, args.dialect.title(), args.waves)),
         ("client processes", format!("{processes}, with {tables} threads and descriptor tables")),
         ("under way at once", format!("{} handshakes, {PINGS} pings, over all clients", handshakes(host))),

@@ -63,8 +63,23 @@ pub struct Budget {
     pub slope_max: Option<f64>,
     /// Clients per second over all steps of the first wave.
     pub rate_min: Option<f64>,
+    /// Seconds from a change behind the gateway until the last client has been told of it.
+    pub fanout_max: Option<f64>,
     /// How much the peak of a later wave may lie above that of the first, in percent.
     pub wave_growth_max: Option<f64>,
+}
+
+/// How a change behind the gateway spread to all clients. Times are in seconds since the change was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fanout {
+    /// Clients that were there.
+    pub clients: u64,
+    /// Those of them that were told.
+    pub told: u64,
+    pub first: f64,
+    pub p50: f64,
+    pub p99: f64,
+    pub last: f64,
 }
 
 /// A whole run: figures, the dead, and what was missed.
@@ -78,6 +93,9 @@ pub struct Outcome {
     pub connect_rate: Option<f64>,
     /// The peak of the last wave over that of the first, in percent; only with several waves.
     pub wave_growth: Option<f64>,
+    /// How one change reached all clients; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fanout: Option<Fanout>,
     /// Everything that was promised and not shown, in words. Empty: the run has passed.
     pub missed: Vec<String>,
     /// Where the gateway's heap bytes were allocated; only from a build with `dhat-heap`.
@@ -124,7 +142,21 @@ impl Outcome {
         missed.extend(over("percent more memory in the last wave", wave_growth, budget.wave_growth_max));
         let slow = connect_rate.zip(budget.rate_min).filter(|(rate, min)| rate < min);
         missed.extend(slow.map(|(rate, min)| format!("{rate:.0} clients a second came, at least {min:.0} must")));
-        Self { steps, deaths, slope, connect_rate, wave_growth, missed, heap: None, results: None }
+        Self { steps, deaths, slope, connect_rate, wave_growth, fanout: None, missed, heap: None, results: None }
+    }
+
+    /// Judges how a change reached the clients; `None`: not one was told.
+    pub(super) fn judge_fanout(&mut self, fanout: Option<Fanout>, budget: &Budget) {
+        self.missed.extend(match &fanout {
+            None => Some("no client was told of the change".to_owned()),
+            Some(fanout) if fanout.told < fanout.clients => {
+                Some(format!("only {} of {} clients were told of the change", fanout.told, fanout.clients))
+            }
+            Some(fanout) => budget.fanout_max.filter(|max| fanout.last > *max).map(|max| {
+                format!("the last client was told of the change after {:.3} s, at most {max:.3} may be", fanout.last)
+            }),
+        });
+        self.fanout = fanout;
     }
 
     /// The numbers of connections that [`slope`](Self::slope) lies between.
@@ -204,6 +236,20 @@ mod tests {
         for budget in each {
             assert_eq!(judged(steps(), budget).missed.len(), 1, "{budget:?}");
         }
+    }
+
+    #[test]
+    fn a_change_must_reach_all_and_in_time() {
+        let fanout = |told, last| Fanout { clients: 10, told, first: 0.1, p50: 0.2, p99: 0.3, last };
+        let missed = |fanout| {
+            let mut outcome = judged(vec![step(1, 10, 1)], Budget::default());
+            outcome.judge_fanout(fanout, &Budget { fanout_max: Some(2.0), ..Budget::default() });
+            outcome.missed
+        };
+        assert!(missed(Some(fanout(10, 2.0))).is_empty());
+        assert!(missed(Some(fanout(10, 2.1)))[0].contains("2.100 s"));
+        assert!(missed(Some(fanout(9, 1.0)))[0].contains("9 of 10"));
+        assert!(missed(None)[0].contains("no client"));
     }
 
     #[test]

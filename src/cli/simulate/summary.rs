@@ -85,6 +85,18 @@ fn verdict(outcome: &Outcome) -> String {
     if let Some(growth) = outcome.wave_growth {
         let _ = writeln!(text, "- The last wave's peak lies {growth:+.1} % over the first's.");
     }
+    if let Some(fanout) = &outcome.fanout {
+        let _ = writeln!(
+            text,
+            "- A change behind the gateway was told to {} clients: the first after {:.1} ms, half after {:.1} ms, 99 % after {:.1} ms, \
+             the last after {:.1} ms.",
+            thousands(fanout.told as i64),
+            fanout.first * 1e3,
+            fanout.p50 * 1e3,
+            fanout.p99 * 1e3,
+            fanout.last * 1e3
+        );
+    }
     text.push_str("- RSS is the gateway's whole resident memory, binary and all. Kernel bytes are one end's: what the slabs grew by, halved, both ends being on this machine.\n");
     if outcome.passed() {
         text.push_str("- Passed: every client was there, its echo and its pings right.\n");

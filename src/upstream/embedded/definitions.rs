@@ -1,17 +1,18 @@
 //! The embedded server's tools as clients see them: names, words, schemas, and the limits in them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
-use crate::mcp::{Server, Tool};
+use crate::mcp::{Entry, Features, Offer};
 
-/// The tools, in the order of the list.
-pub(super) const NAMES: [&str; 5] = ["echo", "add", "sleep", "blob", "stats"];
+/// The name before its tools where there are other upstreams.
+pub(super) const UPSTREAM: &str = "embedded";
 
 /// What the embedded tools may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Whether its tools are offered.
+    pub offered: Offered,
     /// Longest sleep a client can ask for, in milliseconds.
     pub sleep_ms_max: u64,
     /// Shortest time between two progress notifications of a sleep, in milliseconds.
@@ -20,9 +21,23 @@ pub struct Config {
     pub blob_bytes_max: u64,
 }
 
+/// When the embedded server's tools are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offered {
+    /// While there is no upstream: they are for trying the gateway.
+    #[default]
+    Auto,
+    /// Beside those of the upstreams.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
+            offered: Offered::default(),
             // Longer than any client waits for a tool, so that timeouts can be tried too.
             sleep_ms_max: 600_000,
             // 50 a second are smooth to look at; more would be a flood (spec 2026-07-28 basic/patterns/progress).
@@ -33,25 +48,27 @@ impl Default for Config {
     }
 }
 
-/// Who the embedded server says it is.
+/// All that the embedded server offers. It never changes; clients ask again now and then, as an update may bring other
+/// tools.
 #[must_use]
-pub(super) fn server() -> Server {
-    Server {
-        name: "lakh".to_owned(),
-        title: Some("Lakh embedded server".to_owned()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        instructions: Some(
-            "Tools to try a gateway and to load it: echo returns a text, add adds, sleep takes its time, blob is large, stats \
-             tells about the gateway itself."
-                .to_owned(),
-        ),
+pub(super) fn offer(config: &Config) -> Offer {
+    let version = env!("CARGO_PKG_VERSION");
+    let info = format!(r#"{{"name":"lakh","title":"Lakh embedded server","version":"{version}"}}"#);
+    Offer {
+        features: Features::TOOLS,
+        server_info: Some(info.into()),
+        instructions: Some(INSTRUCTIONS.into()),
+        lists: [tools(config), Vec::new(), Vec::new(), Vec::new()],
+        ..Offer::default()
     }
 }
 
+const INSTRUCTIONS: &str = "Tools to try a gateway and to load it: echo returns a text, add adds, sleep takes its time, \
+     blob is large, stats tells about the gateway itself.";
+
 /// The tools, in the order they are listed.
-#[must_use]
-pub(super) fn tools(config: &Config) -> Vec<Tool> {
-    let Config { sleep_ms_max, progress_ms_min, blob_bytes_max } = config;
+fn tools(config: &Config) -> Vec<Entry> {
+    let Config { sleep_ms_max, progress_ms_min, blob_bytes_max, offered: _ } = config;
     vec![
         tool(
             "echo",
@@ -98,20 +115,12 @@ pub(super) fn tools(config: &Config) -> Vec<Tool> {
 /// No tool here changes anything, and none looks outside.
 const ANNOTATIONS: &str = r#"{"readOnlyHint":true,"openWorldHint":false}"#;
 
-fn tool(name: &str, title: &str, description: &str, input: &str, output: Option<&str>) -> Tool {
-    Tool {
-        name: name.to_owned(),
-        title: Some(title.to_owned()),
-        description: Some(description.to_owned()),
-        input_schema: json(input),
-        output_schema: output.map(json),
-        annotations: Some(json(ANNOTATIONS)),
-        icons: None,
-    }
-}
-
-fn json(text: &str) -> Box<RawValue> {
-    RawValue::from_string(text.to_owned()).expect("the definitions in this file are JSON")
+fn tool(name: &str, title: &str, description: &str, input: &str, output: Option<&str>) -> Entry {
+    let output = output.map(|schema| format!(r#","outputSchema":{schema}"#)).unwrap_or_default();
+    let text = format!(
+        r#"{{"name":"{name}","title":"{title}","description":"{description}","inputSchema":{input}{output},"annotations":{ANNOTATIONS}}}"#
+    );
+    Entry { key: name.into(), text: text.into() }
 }
 
 #[cfg(test)]
@@ -121,8 +130,10 @@ mod tests {
 
     #[test]
     fn every_definition_is_whole_and_its_limits_are_those_of_the_knobs() {
-        let config = Config { sleep_ms_max: 7, progress_ms_min: 3, blob_bytes_max: 9 };
-        let tools: Vec<Value> = tools(&config).iter().map(|tool| serde_json::to_value(tool).unwrap()).collect();
+        let config = Config { sleep_ms_max: 7, progress_ms_min: 3, blob_bytes_max: 9, ..Config::default() };
+        let tools: Vec<Value> = tools(&config).iter().map(|tool| serde_json::from_str(&tool.text).unwrap()).collect();
+        let names: Vec<_> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["echo", "add", "sleep", "blob", "stats"]);
         for tool in &tools {
             assert_eq!(tool["inputSchema"]["type"], "object");
             assert_eq!(tool["inputSchema"]["additionalProperties"], false);

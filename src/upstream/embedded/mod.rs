@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
-use crate::mcp::{Call, Catalogue};
+use crate::mcp::{Call, Catalogue, Offer};
 
-pub use definitions::Config;
+pub use definitions::{Config, Offered};
 pub use tools::{Run, Sleep, Tools};
 
 /// The embedded server as a shard sees it.
@@ -34,16 +34,19 @@ impl Embedded {
         Self { tools, runtime }
     }
 
+    /// Its name among the upstreams; none in the configuration may have it.
+    pub const UPSTREAM: &str = definitions::UPSTREAM;
+
     /// What it offers.
+    #[must_use]
+    pub fn offer(&self) -> &Offer {
+        self.tools.offer()
+    }
+
+    /// The same, rendered: the catalogue of a gateway with nothing else behind it.
     #[must_use]
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         self.tools.catalogue()
-    }
-
-    /// Whether it has a tool of that name.
-    #[must_use]
-    pub fn has(&self, tool: &str) -> bool {
-        definitions::NAMES.contains(&tool)
     }
 
     /// Answers a call at once, refusals included, or gives what [`Self::serve`] needs.

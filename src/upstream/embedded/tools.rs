@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mcp::{Call, Catalogue, Fault, Refusal, Revision, answer};
+use crate::mcp::catalogue::Part;
+use crate::mcp::{Call, Catalogue, CatalogueConfig, Fault, Offer, Refusal, Revision, answer};
 use crate::upstream::embedded::arguments::{self, Number, Wrong};
 use crate::upstream::embedded::definitions::{self, Config};
 use crate::wire::json;
@@ -11,6 +12,7 @@ use crate::wire::json;
 /// The embedded server: pure but for what `stats` reads; share it by `Arc`.
 pub struct Tools {
     config: Config,
+    offer: Offer,
     catalogue: Arc<Catalogue>,
     stats: Box<dyn Fn() -> String + Send + Sync>,
 }
@@ -27,18 +29,22 @@ pub enum Run {
 }
 
 impl Tools {
-    /// Lists stay the same as long as the process lives; clients are told to ask again now and then, as an update may
-    /// bring other tools.
-    const FRESH: Duration = Duration::from_secs(300);
-
     /// The embedded server. `stats` gives the text of one JSON object, without line breaks, whenever somebody asks.
     #[must_use]
     pub fn new(config: Config, stats: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        let catalogue = Catalogue::new(&definitions::server(), &definitions::tools(&config), Self::FRESH);
-        Self { config, catalogue: Arc::new(catalogue), stats: Box::new(stats) }
+        let offer = definitions::offer(&config);
+        let alone = Part { name: definitions::UPSTREAM, offer: &offer };
+        let catalogue = Catalogue::new(&[alone], &CatalogueConfig::default());
+        Self { config, offer, catalogue: Arc::new(catalogue), stats: Box::new(stats) }
     }
 
     /// What this server offers.
+    #[must_use]
+    pub const fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// The same, rendered.
     #[must_use]
     pub const fn catalogue(&self) -> &Arc<Catalogue> {
         &self.catalogue
@@ -227,7 +233,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn tools() -> Tools {
-        let config = Config { sleep_ms_max: 1000, progress_ms_min: 20, blob_bytes_max: 5000 };
+        let config = Config { sleep_ms_max: 1000, progress_ms_min: 20, blob_bytes_max: 5000, ..Config::default() };
         Tools::new(config, || r#"{"clients":7}"#.to_owned())
     }
 

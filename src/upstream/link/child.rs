@@ -151,9 +151,11 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A minder sees its stdin end.
-        if !self.minded {
-            self.signal(Signal::SIGKILL);
+        match self.child.try_wait() {
+            Ok(Some(status)) => self.make_sure(status),
+            // A minder sees its stdin end.
+            _ if self.minded => {}
+            _ => self.signal(Signal::SIGKILL),
         }
     }
 }

@@ -94,19 +94,21 @@ fn trimmed(bytes: &[u8], line: Range<usize>) -> Range<usize> {
 }
 
 /// Start and end of a line that is too long to be kept.
-struct Skipped {
+pub(super) struct Skipped {
     head: Vec<u8>,
     tail: Vec<u8>,
 }
 
 impl Skipped {
-    fn new(bytes: &[u8]) -> Self {
-        let mut skipped = Self { head: bytes[..bytes.len().min(HEAD_BYTES)].to_vec(), tail: Vec::new() };
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut skipped = Self { head: Vec::new(), tail: Vec::new() };
         skipped.push(bytes);
         skipped
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let room = HEAD_BYTES - self.head.len();
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
         self.tail.drain(..(self.tail.len() + last.len()).saturating_sub(TAIL_BYTES));
         self.tail.extend_from_slice(last);
@@ -115,7 +117,7 @@ impl Skipped {
     /// The number of the request that the line answers: SDKs write the id in front of the result, or as the last member.
     ///
     /// Only where JSON leaves no doubt that it is the message's own id: another's call must not fail for it.
-    fn id(&self) -> Option<u64> {
+    pub(super) fn id(&self) -> Option<u64> {
         let head: Vec<u8> = self.head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
         let version: &[u8] = br#""jsonrpc":"2.0","#;
         let first = head.strip_prefix(b"{")?;

@@ -1,15 +1,17 @@
 //! One open connection to an MCP server, whatever carries it: messages in and out, many per read and per write.
 
+mod address;
 mod child;
 mod gossip;
+mod http;
 mod lines;
 mod outbox;
 mod pipe;
+mod ws;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
@@ -17,10 +19,12 @@ use crate::mcp::Revision;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use child::ChildLink;
 pub use gossip::Gossip;
+use http::HttpLink;
 use pipe::Pipe;
+use ws::WsLink;
 
-/// Where a server is and how to get there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a server is and how to get there. Shown without its secrets (`upstream/config/one.rs`).
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// A child process that speaks on its stdin and stdout.
     Child {
@@ -35,6 +39,20 @@ pub enum Target {
     },
     /// Newline-delimited JSON on a TCP connection to `host:port`.
     Tcp(String),
+    /// A WebSocket with one message per text frame.
+    WebSocket {
+        /// `ws://` or `wss://`.
+        url: String,
+        /// Sent with the upgrade.
+        headers: Vec<(String, String)>,
+    },
+    /// Streamable HTTP of any revision.
+    Http {
+        /// The MCP endpoint, `http://` or `https://`.
+        url: String,
+        /// Sent with every request.
+        headers: Vec<(String, String)>,
+    },
 }
 
 /// What a link may take.
@@ -44,6 +62,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// How long a connection may take to be there.
     pub connect: Duration,
+    /// Connections to an HTTP server: requests that wait for an answer at once, streams included. More wait their turn.
+    pub http_connections_max: usize,
 }
 
 /// What carries a link.
@@ -53,6 +73,10 @@ pub enum Kind {
     Stdio,
     /// Newline-delimited JSON over TCP.
     Tcp,
+    /// A WebSocket.
+    WebSocket,
+    /// Streamable HTTP.
+    Http,
 }
 
 /// One message to be sent.
@@ -134,6 +158,8 @@ pub struct Link(Inner);
 enum Inner {
     Child(ChildLink),
     Tcp(Pipe<OwnedReadHalf, OwnedWriteHalf>),
+    WebSocket(WsLink),
+    Http(HttpLink),
 }
 
 impl Link {
@@ -148,9 +174,14 @@ impl Link {
                     Inner::Child(ChildLink::start(command, args, env, cwd.as_deref(), name, limits)?)
                 }
                 Target::Tcp(address) => {
-                    let (reader, writer) = connect(address).await?.into_split();
+                    let (reader, writer) = address::connect(address).await?.into_split();
                     Inner::Tcp(Pipe::new(reader, writer, limits.message_bytes_max, Gossip::new(name)))
                 }
+                Target::WebSocket { url, headers } => {
+                    Inner::WebSocket(WsLink::open(url, headers, limits, Gossip::new(name)).await?)
+                }
+                // Connects when there is something to send.
+                Target::Http { url, headers } => Inner::Http(HttpLink::new(url, headers, limits, Gossip::new(name))?),
             }))
         };
         let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {:?}", limits.connect));
@@ -163,6 +194,8 @@ impl Link {
         match &self.0 {
             Inner::Child(_) => Kind::Stdio,
             Inner::Tcp(_) => Kind::Tcp,
+            Inner::WebSocket(_) => Kind::WebSocket,
+            Inner::Http(_) => Kind::Http,
         }
     }
 
@@ -171,6 +204,8 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.put(outgoing.text),
             Inner::Tcp(pipe) => pipe.put(outgoing.text),
+            Inner::WebSocket(link) => link.put(outgoing.text),
+            Inner::Http(link) => link.put(outgoing),
         }
     }
 
@@ -180,6 +215,8 @@ impl Link {
         match &self.0 {
             Inner::Child(link) => link.pipe.unsent(),
             Inner::Tcp(pipe) => pipe.unsent(),
+            Inner::WebSocket(link) => link.unsent(),
+            Inner::Http(link) => link.unsent(),
         }
     }
 
@@ -191,6 +228,8 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.flush().await,
             Inner::Tcp(pipe) => pipe.flush().await,
+            Inner::WebSocket(link) => link.flush().await,
+            Inner::Http(link) => link.flush().await,
         }
     }
 
@@ -202,6 +241,8 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.fill().await,
             Inner::Tcp(pipe) => pipe.fill().await,
+            Inner::WebSocket(link) => link.fill().await,
+            Inner::Http(link) => link.fill().await,
         }
     }
 
@@ -211,12 +252,16 @@ impl Link {
         match &mut self.0 {
             Inner::Child(link) => link.pipe.next(),
             Inner::Tcp(pipe) => pipe.next(),
+            Inner::WebSocket(link) => link.next(),
+            Inner::Http(link) => link.next(),
         }
     }
 
     /// Says which revision `initialize` has agreed on; to be called before `notifications/initialized` is put.
     pub fn agreed(&mut self, revision: Revision) {
-        let _ = revision;
+        if let Inner::Http(link) = &mut self.0 {
+            link.agreed(revision);
+        }
     }
 
     /// Ends it in form, within about two seconds.
@@ -227,16 +272,10 @@ impl Link {
                 // What was put last may be a word to the server; more than a moment is not worth the wait.
                 let _ = timeout(Duration::from_millis(500), pipe.flush()).await;
             }
+            Inner::WebSocket(link) => link.end().await,
+            Inner::Http(link) => link.close().await,
         }
     }
-}
-
-/// A TCP connection that sends small messages at once.
-async fn connect(address: &str) -> Result<TcpStream, Trouble> {
-    let refused = |error: std::io::Error| Trouble::new(TroubleKind::Refused, format!("{address}: {error}")).unsent();
-    let socket = TcpStream::connect(address).await.map_err(refused)?;
-    socket.set_nodelay(true).map_err(refused)?;
-    Ok(socket)
 }
 
 #[cfg(test)]

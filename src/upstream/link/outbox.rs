@@ -31,6 +31,11 @@ impl Outbox {
         self.bytes.push(b'\n');
     }
 
+    /// What is appended here is sent as it is.
+    pub(super) fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.bytes.len() - self.sent
     }

@@ -76,8 +76,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
                 Found::Line(line) => self.gossip.complain("wrote a line that is no message", self.lines.at(line)),
                 Found::TooLong(on) => {
                     self.gossip.complain("wrote a line over message_bytes_max, which was skipped", b"");
-                    let trouble = Trouble::new(TroubleKind::TooLong, "");
-                    return Some(Arrived { on, what: What::Failed(trouble) });
+                    // Whoever waits for an answer whose id could not be read waits until its deadline.
+                    if on.is_some() {
+                        return Some(Arrived { on, what: What::Failed(Trouble::new(TroubleKind::TooLong, "")) });
+                    }
                 }
             }
         }

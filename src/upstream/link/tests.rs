@@ -3,14 +3,14 @@
 use std::future::Future;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
 const REVISION: Revision = Revision::V2025_11_25;
 
 fn limits() -> Limits {
-    Limits { message_bytes_max: 1 << 20, connect: Duration::from_secs(10) }
+    Limits { message_bytes_max: 1 << 20, connect: Duration::from_secs(10), http_connections_max: 64 }
 }
 
 fn shell(script: &str) -> Target {
@@ -181,4 +181,31 @@ async fn a_port_where_nobody_listens_is_refused_and_safe_to_repeat() {
     drop(listener);
     let trouble = Link::open(&target, "tested", &limits()).await.err().expect("refused");
     assert_eq!((trouble.kind, trouble.is_safe_to_repeat()), (TroubleKind::Refused, true));
+}
+
+#[test]
+fn a_link_can_be_moved_between_threads_in_the_middle_of_everything() {
+    fn is_send(_: impl Send) {}
+    #[allow(dead_code)] // That it compiles is the test.
+    fn all(target: &Target, mut link: Link) {
+        is_send(Link::open(target, "tested", &limits()));
+        is_send(link.fill());
+        is_send(link.flush());
+        is_send(link.close());
+    }
+}
+
+#[tokio::test]
+async fn a_tls_server_that_is_none_is_refused() {
+    let Target::Tcp(address) = tcp(|mut socket| async move {
+        let _ = socket.write_all(b"220 no TLS here\r\n").await;
+        let _ = socket.read(&mut [0; 1024]).await;
+    })
+    .await
+    else {
+        return;
+    };
+    let target = Target::WebSocket { url: format!("wss://{address}/"), headers: vec![] };
+    let trouble = Link::open(&target, "tested", &limits()).await.err().expect("refused");
+    assert_eq!((trouble.kind, trouble.is_safe_to_repeat()), (TroubleKind::Refused, true), "{trouble}");
 }

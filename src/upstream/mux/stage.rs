@@ -16,7 +16,8 @@ use crate::upstream::embedded::{self, Embedded, Tools};
 use crate::upstream::handle::{Client, Errand, Task, Upstream};
 use crate::upstream::link::{Arrived, Outgoing, Purpose, What};
 use crate::upstream::loudness::Loudness;
-use crate::upstream::shared::{Knobs, Shared, Word};
+use crate::upstream::offers::Standing;
+use crate::upstream::shared::{Knobs, Shared};
 use crate::upstream::trouble::Trouble;
 
 /// What the server has been sent.
@@ -67,7 +68,7 @@ pub(crate) struct Caller {
 }
 
 pub(crate) fn shared(
-    offers: impl Fn(&Arc<Upstream>, Word) + Send + Sync + 'static,
+    offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
     spread: impl Fn(News) + Send + Sync + 'static,
 ) -> Arc<Shared> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

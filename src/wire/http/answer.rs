@@ -32,7 +32,12 @@ pub fn write_continue(out: &mut Vec<u8>) {
 pub fn write_whole(out: &mut Vec<u8>, from: usize, status: u16, manner: Manner<'_>, more: &str) {
     let length = out.len() - from;
     let mut head = Vec::with_capacity(192);
-    write_head(&mut head, status, manner, format_args!("Content-Type: application/json\r\nContent-Length: {length}\r\n{more}"));
+    write_head(
+        &mut head,
+        status,
+        manner,
+        format_args!("Content-Type: application/json\r\nContent-Length: {length}\r\n{more}"),
+    );
     out.splice(from..from, head);
 }
 

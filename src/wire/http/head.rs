@@ -6,7 +6,7 @@ use super::{Refusal, host_allowed, origin_allowed};
 use crate::wire::Config;
 
 /// Most header lines of a request; browsers send about 15.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,11 @@ impl<'b> Request<'b> {
     /// The target's path, without the query.
     pub fn path(&self) -> &'b str {
         self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// Whether both forms of an answer are among the types accepted.
+    pub fn accepts_both(&self) -> bool {
+        self.accepts_json && self.accepts_events
     }
 
     /// The value of `name` in the query, as it was written.

@@ -12,22 +12,14 @@ const SIZE_LINE_MAX: usize = 256;
 pub struct Reader {
     /// The head's length; 0 as long as its end has not come.
     head: u32,
-    body: Body,
+    /// The length of the body; or, of one in chunks, how many bytes of those before `at` are put together at its front.
+    body: u32,
+    /// How far the chunks are read, counted from the head's end; [`UNCHUNKED`] where there are none.
+    at: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
-    /// So many bytes.
-    Length(u32),
-    /// Chunks, of which those before `at` (counted from the head's end) are put together in the first `decoded` bytes.
-    Chunked { at: u32, decoded: u32 },
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Length(0)
-    }
-}
+/// Fits in 12 bytes, as a connection has one.
+const UNCHUNKED: u32 = u32::MAX;
 
 /// What the bytes hold.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +39,17 @@ pub enum Step<'b> {
     },
 }
 
+/// Whether the head at the start of `buf` is there as a whole.
+///
+/// # Errors
+/// When it is none, or too long.
+pub fn head_is_whole(buf: &[u8], config: &Config) -> Result<bool, Refusal> {
+    match head_end(buf)? {
+        None if buf.len() >= config.head_bytes_max => Err(Refusal::HeadTooLong),
+        end => Ok(end.is_some()),
+    }
+}
+
 impl Reader {
     /// Whether the head of the request is there, and not all of its body.
     pub fn is_in_body(&self) -> bool {
@@ -63,13 +66,13 @@ impl Reader {
         if !told {
             let Some(request) = read_head(buf, config)? else { return Ok(Step::More) };
             self.head = request.head_bytes() as u32;
-            self.body = match request.framing {
-                Framing::Length(length) => Body::Length(length),
-                Framing::Chunked => Body::Chunked { at: 0, decoded: 0 },
+            (self.body, self.at) = match request.framing {
+                Framing::Length(length) => (length, UNCHUNKED),
+                Framing::Chunked => (0, 0),
             };
         }
         let (head, behind) = buf.split_at_mut(self.head as usize);
-        let whole = self.body.advance(behind, config)?;
+        let whole = self.advance(behind, config)?;
         if told && whole.is_none() {
             return Ok(Step::More);
         }
@@ -79,18 +82,14 @@ impl Reader {
         *self = Self::default();
         Ok(Step::Whole { consumed: request.head_bytes() + encoded, request, body: &behind[..decoded] })
     }
-}
 
-impl Body {
-    /// Reads on; the body's length as it came and as it is meant, once it is whole.
+    /// Reads on in the body; its length as it came and as it is meant, once it is whole.
     fn advance(&mut self, buf: &mut [u8], config: &Config) -> Result<Option<(usize, usize)>, Refusal> {
-        let (at, decoded) = match self {
-            Self::Length(length) => {
-                let length = *length as usize;
-                return Ok((buf.len() >= length).then_some((length, length)));
-            }
-            Self::Chunked { at, decoded } => (at, decoded),
-        };
+        if self.at == UNCHUNKED {
+            let length = self.body as usize;
+            return Ok((buf.len() >= length).then_some((length, length)));
+        }
+        let Self { at, body: decoded, .. } = self;
         loop {
             let rest = &buf[*at as usize..];
             let Some((size, line)) = size_line(rest)? else { return Ok(None) };

@@ -142,9 +142,7 @@ impl Refusal {
             Self::Method => "Allow: GET, POST, DELETE, OPTIONS\r\n",
             // A server that names a protocol to upgrade to lists it as a connection option (RFC 9110, section 7.8).
             Self::NoUpgrade => "Connection: Upgrade\r\nUpgrade: websocket\r\n",
-            Self::WebSocketVersion => {
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            }
+            Self::WebSocketVersion => "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
             _ => "",
         }
     }

@@ -23,10 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(events.iter().filter(|byte| **byte == b'\n').count(), 3);
 });
 
-fn read<'c>(
-    chunks: impl IntoIterator<Item = &'c [u8]>,
-    config: &Config,
-) -> (Vec<Whole>, Option<http::Refusal>) {
+fn read<'c>(chunks: impl IntoIterator<Item = &'c [u8]>, config: &Config) -> (Vec<Whole>, Option<http::Refusal>) {
     let (mut reader, mut buf, mut whole) = (http::Reader::default(), Vec::new(), Vec::new());
     for chunk in chunks {
         buf.extend_from_slice(chunk);

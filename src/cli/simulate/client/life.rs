@@ -1,7 +1,10 @@
 //! The life of one client, a pure machine: bytes in, bytes out, no socket and no clock.
 
+mod streamable;
+
 use super::script::{self, Heard, Who};
 use super::speech::{self, Spoken};
+use crate::cli::simulate::Dialect;
 use crate::cli::simulate::order::{Cause, Death};
 
 /// How far a client is. All but `Idle` and `Gone` wait for something.
@@ -11,54 +14,83 @@ pub(super) enum Phase {
     /// The WebSocket upgrade is asked for.
     Upgrading,
     Initializing,
-    /// `notifications/initialized` and the call are sent in one write.
+    /// Over HTTP `notifications/initialized` is a request of its own; elsewhere it is sent in one write with the call.
+    Confirming,
     Calling,
+    /// The stream is asked for.
+    Opening,
+    /// The stream is open, and its first message is to say that the subscription stands.
+    Subscribing,
     Idle,
     Pinging,
-    /// The WebSocket close frame is sent.
+    /// A change was made that the client must be told of.
+    Awaiting,
+    /// The WebSocket close frame is sent, or the DELETE of the session.
     Leaving,
     Gone,
 }
 
+impl Phase {
+    /// Whether the client is connected, handshaken, and had its echo checked.
+    pub(super) fn is_settled(self) -> bool {
+        matches!(self, Self::Idle | Self::Pinging | Self::Awaiting | Self::Leaving)
+    }
+}
+
 /// What is kept of a client beside its socket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Life {
     pub(super) phase: Phase,
-    pub(super) ws: bool,
+    /// The list of tools has changed, it was told; who asks for that takes the mark away.
+    pub(super) told: bool,
+    dialect: Dialect,
+    /// Whether the events of its stream come in chunks.
+    chunked: bool,
+    /// The id of its session over HTTP.
+    session: Option<Box<str>>,
 }
 
 impl Life {
-    pub(super) fn new(ws: bool) -> Self {
-        Self { phase: Phase::Connecting, ws }
+    /// `dialect` is not [`Dialect::Mixed`].
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { phase: Phase::Connecting, told: false, dialect, chunked: false, session: None }
     }
 
-    pub(super) fn waits(self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         !matches!(self.phase, Phase::Idle | Phase::Gone)
     }
 
     /// The connection stands: says the first words.
     pub(super) fn connected(&mut self, who: Who, out: &mut Vec<u8>) {
-        if self.ws {
-            self.phase = Phase::Upgrading;
-            speech::upgrade(who, out);
-        } else {
-            self.initialize(who, out);
+        match self.dialect {
+            Dialect::Http | Dialect::Listen => self.begin(who, out),
+            Dialect::Ws => {
+                self.phase = Phase::Upgrading;
+                speech::upgrade(who, out);
+            }
+            Dialect::Tcp | Dialect::Mixed => self.initialize(who, out),
         }
     }
 
+    /// Asks for an answer, over a messenger if its own connection is a stream.
     pub(super) fn ping(&mut self, who: Who, out: &mut Vec<u8>) {
         self.phase = Phase::Pinging;
-        speech::say(self.ws, who, out, |out| script::ping(out, who));
+        if self.dialect.is_http() {
+            self.ask(who, out);
+        } else {
+            speech::say(self.is_ws(), who, out, |out| script::ping(out, who));
+        }
     }
 
-    /// Takes leave. A TCP client is gone at once, a WebSocket client when the gateway has answered.
+    /// Takes leave. A WebSocket client is gone when the gateway has answered, one with a session when the messenger's
+    /// DELETE is answered, all others at once.
     pub(super) fn leave(&mut self, who: Who, out: &mut Vec<u8>) {
-        self.phase = if self.ws {
+        self.phase = Phase::Leaving;
+        if self.is_ws() {
             speech::close(who, out);
-            Phase::Leaving
-        } else {
-            Phase::Gone
-        };
+        } else if !self.end_session(who, out) {
+            self.phase = Phase::Gone;
+        }
     }
 
     /// Handles the whole messages in `bytes`, appends what is to be said to `out`, and returns how many bytes are
@@ -66,47 +98,69 @@ impl Life {
     pub(super) fn hear(&mut self, bytes: &mut [u8], who: Who, out: &mut Vec<u8>) -> Result<usize, Death> {
         let mut done = 0;
         while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            if self.phase == Phase::Upgrading {
-                let Some(head) = speech::upgraded(rest)? else {
-                    break;
-                };
-                done += head;
-                self.initialize(who, out);
-                continue;
-            }
-            let Some((spoken, length)) = speech::next(self.ws, rest)? else {
-                break;
+            let taken = match self.phase {
+                Phase::Gone => rest.len(),
+                Phase::Upgrading => self.hear_upgrade(rest, who, out)?,
+                _ if self.dialect.is_http() => self.hear_http(rest, who, out)?,
+                _ => self.hear_message(rest, who, out)?,
             };
-            done += length;
-            match spoken {
-                Spoken::Message(message) => self.answer(message, who, out)?,
-                Spoken::Ping(payload) => speech::pong(who, payload, out),
-                Spoken::Nothing => {}
-                Spoken::Close(_) if self.phase == Phase::Leaving => self.phase = Phase::Gone,
-                Spoken::Close(code) => {
-                    return Err(Death::new(Cause::Closed, format!("close code {code} while {:?}", self.phase)));
-                }
+            if taken == 0 {
+                break;
             }
+            done += taken;
         }
         Ok(done)
     }
 
     /// The gateway has closed: right only for a client that takes leave.
     pub(super) fn closed(&mut self) -> Result<(), Death> {
-        if self.phase == Phase::Leaving {
-            self.phase = Phase::Gone;
-            return Ok(());
+        match self.phase {
+            // The session ends its stream; the answer to the DELETE is still to come.
+            Phase::Leaving if self.dialect.is_http() => Ok(()),
+            Phase::Leaving | Phase::Gone => {
+                self.phase = Phase::Gone;
+                Ok(())
+            }
+            phase => {
+                let cause = if phase == Phase::Connecting { Cause::ConnectFailed } else { Cause::Closed };
+                Err(Death::new(cause, format!("closed by the gateway while {phase:?}")))
+            }
         }
-        let cause = if self.phase == Phase::Connecting { Cause::ConnectFailed } else { Cause::Closed };
-        Err(Death::new(cause, format!("closed by the gateway while {:?}", self.phase)))
+    }
+
+    fn is_ws(&self) -> bool {
+        self.dialect == Dialect::Ws
     }
 
     fn initialize(&mut self, who: Who, out: &mut Vec<u8>) {
         self.phase = Phase::Initializing;
-        speech::say(self.ws, who, out, script::initialize);
+        speech::say(self.is_ws(), who, out, script::initialize);
+    }
+
+    fn hear_upgrade(&mut self, bytes: &[u8], who: Who, out: &mut Vec<u8>) -> Result<usize, Death> {
+        let Some(head) = speech::upgraded(bytes)? else { return Ok(0) };
+        self.initialize(who, out);
+        Ok(head)
+    }
+
+    fn hear_message(&mut self, bytes: &mut [u8], who: Who, out: &mut Vec<u8>) -> Result<usize, Death> {
+        let Some((spoken, length)) = speech::next(self.is_ws(), bytes)? else { return Ok(0) };
+        match spoken {
+            Spoken::Message(message) => self.answer(message, who, out)?,
+            Spoken::Ping(payload) => speech::pong(who, payload, out),
+            Spoken::Nothing => {}
+            Spoken::Close(_) if self.phase == Phase::Leaving => self.phase = Phase::Gone,
+            Spoken::Close(code) => {
+                return Err(Death::new(Cause::Closed, format!("close code {code} while {:?}", self.phase)));
+            }
+        }
+        Ok(length)
     }
 
     fn answer(&mut self, message: &[u8], who: Who, out: &mut Vec<u8>) -> Result<(), Death> {
+        if self.is_told(message, who)? {
+            return Ok(());
+        }
         let mut aside = Vec::new();
         let heard = match self.phase {
             Phase::Initializing => script::hear_initialize(message, &mut aside)?,
@@ -116,15 +170,25 @@ impl Life {
         };
         match (heard, self.phase) {
             (Heard::Aside, _) if aside.is_empty() => {}
-            (Heard::Aside, _) => speech::say(self.ws, who, out, |out| out.extend_from_slice(&aside)),
+            (Heard::Aside, _) => speech::say(self.is_ws(), who, out, |out| out.extend_from_slice(&aside)),
             (Heard::Answer, Phase::Initializing) => {
                 self.phase = Phase::Calling;
-                speech::say(self.ws, who, out, script::initialized);
-                speech::say(self.ws, who, out, |out| script::call(out, who));
+                speech::say(self.is_ws(), who, out, script::initialized);
+                speech::say(self.is_ws(), who, out, |out| script::call(out, who, false));
             }
             (Heard::Answer, _) => self.phase = Phase::Idle,
         }
         Ok(())
+    }
+
+    /// Whether the message says that the list of tools has changed; who awaits that is then idle.
+    fn is_told(&mut self, message: &[u8], who: Who) -> Result<bool, Death> {
+        let told = script::hear_changed(message, who, self.dialect == Dialect::Listen)?;
+        self.told |= told;
+        if told && self.phase == Phase::Awaiting {
+            self.phase = Phase::Idle;
+        }
+        Ok(told)
     }
 }
 
@@ -137,7 +201,7 @@ mod tests {
 
     /// A TCP client that has been welcomed, and the text that it then called `echo` with.
     fn called() -> (Life, String) {
-        let (mut life, mut out) = (Life::new(false), Vec::new());
+        let (mut life, mut out) = (Life::new(Dialect::Tcp), Vec::new());
         life.connected(ME, &mut out);
         assert_eq!(life.phase, Phase::Initializing);
         out.clear();
@@ -163,6 +227,18 @@ mod tests {
         life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"id\":1000000003,\"result\":{}}\n".to_vec(), ME, &mut out)
             .expect("pong");
         assert_eq!(life.phase, Phase::Idle);
+    }
+
+    #[test]
+    fn who_awaits_a_change_is_idle_when_it_is_told() {
+        let (mut life, _) = called();
+        life.phase = Phase::Awaiting;
+        life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/prompts/list_changed\"}\n".to_vec(), ME, &mut Vec::new())
+            .expect("another list");
+        assert!(life.phase == Phase::Awaiting && !life.told);
+        life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n".to_vec(), ME, &mut Vec::new())
+            .expect("the list");
+        assert!(life.phase == Phase::Idle && life.told);
     }
 
     #[test]

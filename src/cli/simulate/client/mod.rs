@@ -1,8 +1,11 @@
 //! A client process of `simulate`: threads that each hold some of the clients, led by orders on stdin.
 
+mod http;
 mod life;
+mod messengers;
 mod one;
-mod script;
+pub(super) mod script;
+mod socket;
 mod sources;
 mod speech;
 mod table;
@@ -100,7 +103,7 @@ impl Company {
 
     /// Gives the order to every thread and gathers their reports.
     fn carry_out(&self, order: Order, mut progress: impl FnMut(&Report) -> io::Result<()>) -> io::Result<Muster> {
-        self.gauge.pings.store(0, Ordering::Relaxed);
+        self.gauge.waits.store(0, Ordering::Relaxed);
         for desk in &self.desks {
             desk.orders.send(order).map_err(|_| io::Error::other("a client thread has ended"))?;
             desk.waker.wake()?;
@@ -116,7 +119,7 @@ impl Company {
                 Err(RecvTimeoutError::Timeout) => progress(&Report::Progress {
                     live: self.gauge.live.load(Ordering::Relaxed),
                     dead: self.gauge.dead.load(Ordering::Relaxed),
-                    pings: self.gauge.pings.load(Ordering::Relaxed),
+                    waits: self.gauge.waits.load(Ordering::Relaxed),
                 })?,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(io::Error::other("all client threads have ended"));

@@ -13,14 +13,20 @@ use crate::cli::simulate::order::{Cause, Death};
 const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"lakh-simulate","version":"1"}}}"#;
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
+/// What every request of 2026-07-28 carries.
+const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"lakh-simulate","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+/// Where a message of a subscription says which one (2026-07-28 basic/patterns/subscriptions).
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+const TOOLS_CHANGED: &[u8] = br#""method":"notifications/tools/list_changed""#;
+
 /// Who speaks, and to whom.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who {
+pub(in crate::cli::simulate) struct Who {
     /// The client's number among all of the run.
-    pub(super) number: u32,
+    pub(in crate::cli::simulate) number: u32,
     /// Another one for every run and wave, so that the contents are too.
-    pub(super) seed: u64,
-    pub(super) target: SocketAddr,
+    pub(in crate::cli::simulate) seed: u64,
+    pub(in crate::cli::simulate) target: SocketAddr,
 }
 
 #[cfg(test)]
@@ -40,8 +46,9 @@ pub(super) fn initialized(out: &mut Vec<u8>) {
     out.extend_from_slice(INITIALIZED);
 }
 
-/// Appends the call of `echo` with content that only this client of this run sends; the id is a string of its own.
-pub(super) fn call(out: &mut Vec<u8>, who: Who) {
+/// Appends the call of `echo` with content that only this client of this run sends; the id is a string of its own. A
+/// `modern` one is of 2026-07-28 and needs no handshake.
+pub(in crate::cli::simulate) fn call(out: &mut Vec<u8>, who: Who, modern: bool) {
     append(
         out,
         format_args!(
@@ -50,7 +57,22 @@ pub(super) fn call(out: &mut Vec<u8>, who: Who) {
         ),
     );
     content(out, who);
-    out.extend_from_slice(br#""}}}"#);
+    out.extend_from_slice(br#""}"#);
+    if modern {
+        append(out, format_args!(",{META}"));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends the request to be told of changes in the list of tools.
+pub(super) fn listen(out: &mut Vec<u8>, who: Who) {
+    append(
+        out,
+        format_args!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"subscriptions/listen","params":{{"notifications":{{"toolsListChanged":true}},{META}}}}}"#,
+            listen_id(who)
+        ),
+    );
 }
 
 /// Appends a ping; the id is a number of this client's own.
@@ -104,6 +126,39 @@ pub(super) fn hear_ping(message: &[u8], who: Who, out: &mut Vec<u8>) -> Result<H
     study(message, &Value::from(ping_id(who)), Cause::WrongAnswer, out, Value::is_object)
 }
 
+/// Checks the first message that follows [`listen`].
+pub(super) fn hear_acknowledged(message: &[u8], who: Who) -> Result<(), Death> {
+    let wrong = || Death::new(Cause::WrongAnswer, format!("no acknowledgement: {}", excerpt(message)));
+    let parsed: Value = serde_json::from_slice(message).map_err(|_| wrong())?;
+    let params = &parsed["params"];
+    let named = parsed["method"] == "notifications/subscriptions/acknowledged";
+    if !named || params["notifications"]["toolsListChanged"] != true {
+        return Err(wrong());
+    }
+    is_own_subscription(params, message, who)
+}
+
+/// Whether a message tells that the list of tools has changed; with `subscribed`, it must name this client's own
+/// subscription.
+pub(super) fn hear_changed(message: &[u8], who: Who, subscribed: bool) -> Result<bool, Death> {
+    if !contains(message, TOOLS_CHANGED) {
+        return Ok(false);
+    }
+    if subscribed {
+        let parsed: Value = serde_json::from_slice(message).unwrap_or_default();
+        is_own_subscription(&parsed["params"], message, who)?;
+    }
+    Ok(true)
+}
+
+fn is_own_subscription(params: &Value, message: &[u8], who: Who) -> Result<(), Death> {
+    if params["_meta"][SUBSCRIPTION] == listen_id(who) {
+        return Ok(());
+    }
+    let detail = format!("expected subscription {}: {}", listen_id(who), excerpt(message));
+    Err(Death::new(Cause::WrongId, detail))
+}
+
 /// Judges a message of an idle client, which waits for nothing.
 pub(super) fn hear_idle(message: &[u8], out: &mut Vec<u8>) -> Result<Heard, Death> {
     study(message, &Value::Null, Cause::WrongAnswer, out, |_| false)
@@ -111,6 +166,10 @@ pub(super) fn hear_idle(message: &[u8], out: &mut Vec<u8>) -> Result<Heard, Deat
 
 fn ping_id(who: Who) -> u64 {
     1_000_000_000 + u64::from(who.number)
+}
+
+fn listen_id(who: Who) -> u64 {
+    2_000_000_000 + u64::from(who.number)
 }
 
 /// About 50 bytes, of which 16 hexadecimal digits no other client has.
@@ -210,11 +269,12 @@ mod tests {
     #[test]
     fn every_request_is_json_with_an_id_of_its_own() {
         let (mut one, mut two) = (Vec::new(), Vec::new());
-        call(&mut one, ME);
-        call(&mut two, Who { number: 13, ..ME });
+        call(&mut one, ME, false);
+        call(&mut two, Who { number: 13, ..ME }, true);
         let (one, two): (Value, Value) =
             (serde_json::from_slice(&one).expect("json"), serde_json::from_slice(&two).expect("json"));
         assert_ne!(one["id"], two["id"]);
+        assert!(one["params"]["_meta"].is_null() && two["params"]["_meta"].is_object());
         assert_ne!(one["params"]["arguments"]["text"], two["params"]["arguments"]["text"]);
     }
 
@@ -238,6 +298,29 @@ mod tests {
         assert_eq!(hear_call(spaced.as_bytes(), ME, &mut Vec::new()).ok(), Some(Heard::Answer));
         let pong = br#"{ "id" : 1000000012, "result" : {}, "jsonrpc": "2.0" }"#;
         assert_eq!(hear_ping(pong, ME, &mut Vec::new()).ok(), Some(Heard::Answer));
+    }
+
+    #[test]
+    fn what_a_subscription_brings_must_name_it() {
+        let mut asked = Vec::new();
+        listen(&mut asked, ME);
+        let asked: Value = serde_json::from_slice(&asked).expect("json");
+        let message = |name: &str, id: &Value, filter: &str| {
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/{name}","params":{{"_meta":{{"{SUBSCRIPTION}":{id}}},"notifications":{filter}}}}}"#)
+                .into_bytes()
+        };
+        let acknowledged = |id: &Value, filter: &str| {
+            cause(hear_acknowledged(&message("subscriptions/acknowledged", id, filter), ME).map(|()| Heard::Answer))
+        };
+        let all = r#"{"toolsListChanged":true}"#;
+        assert_eq!(acknowledged(&asked["id"], all), None);
+        assert_eq!(acknowledged(&asked["id"], "{}"), Some(Cause::WrongAnswer), "nothing was granted");
+        assert_eq!(acknowledged(&Value::from(2_000_000_013), all), Some(Cause::WrongId), "a neighbour's");
+        assert_eq!(acknowledged(&Value::from(asked["id"].to_string()), all), Some(Cause::WrongId), "another type");
+        let changed = |id: &Value| hear_changed(&message("tools/list_changed", id, "{}"), ME, true);
+        assert!(changed(&asked["id"]).expect("own"));
+        assert_eq!(changed(&Value::Null).expect_err("nobody's").cause, Cause::WrongId);
+        assert!(!hear_changed(b"{}", ME, true).expect("something else"));
     }
 
     #[test]

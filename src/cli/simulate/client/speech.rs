@@ -1,19 +1,18 @@
-//! The two dialects as a client speaks them: lines on raw TCP, masked text frames on WebSocket.
+//! The two dialects of messages both ways, as a client speaks them: lines on raw TCP, masked text frames on WebSocket.
 
 use std::io::Write;
 
+use super::http::{HEADERS_MAX, head, header};
 use super::script::{Who, excerpt, mix};
 use crate::cli::simulate::order::{Cause, Death};
 use crate::wire::http;
 use crate::wire::ws::{Decoder, Frame, Opcode, Role, Rules, Step, close as code, write_masked};
 
 /// A message of the gateway longer than this is a wrong answer (bytes); the scripted answers are below 4 KiB.
-const MESSAGE_MAX: usize = 1 << 20;
+pub(super) const MESSAGE_MAX: usize = 1 << 20;
 const RULES: Rules = Rules { role: Role::Client, frame_bytes_max: MESSAGE_MAX, message_bytes_max: MESSAGE_MAX };
 /// What every client asks with; it need not be secret, only echoed in the right way (RFC 6455, section 1.3).
 const KEY: &[u8; 24] = b"bGFraC1zaW11bGF0ZS0wMQ==";
-/// A gateway's answer to the upgrade is short; more bytes without its end are none (bytes).
-const HEAD_MAX: usize = 8 << 10;
 /// Stands for a close frame without a code (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
@@ -63,23 +62,13 @@ pub(super) fn upgrade(who: Who, out: &mut Vec<u8>) {
 
 /// The length of the gateway's answer to [`upgrade`], or `None` while it is not complete.
 pub(super) fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Death> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_MAX => return Ok(None),
-        _ => {
-            return Err(Death::new(Cause::WrongAnswer, format!("no HTTP: {}", excerpt(bytes))));
-        }
-    };
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let Some((response, length)) = head(bytes, &mut headers)? else { return Ok(None) };
     if response.code != Some(101) {
         return Err(Death::new(Cause::Refused, excerpt(bytes)));
     }
-    let header = |name: &str| {
-        response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-    };
-    let accepted = header("Sec-WebSocket-Accept") == Some(&http::accept(KEY)[..]);
-    let protocol = header("Sec-WebSocket-Protocol").is_none_or(|protocol| protocol == http::SUBPROTOCOL.as_bytes());
+    let accepted = header(&response, "Sec-WebSocket-Accept") == Some(&http::accept(KEY)[..]);
+    let protocol = header(&response, "Sec-WebSocket-Protocol").is_none_or(|name| name == http::SUBPROTOCOL.as_bytes());
     if accepted && protocol { Ok(Some(length)) } else { Err(Death::new(Cause::WrongAnswer, excerpt(bytes))) }
 }
 

@@ -11,9 +11,12 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::WAKE;
 use super::life::{Life, Phase};
-use super::one::{Client, Seen, open};
+use super::messengers::Messengers;
+use super::one::Client;
 use super::script::Who;
-use crate::cli::simulate::order::{Cause, Death, Deaths, Muster, Order, Posting, new_histogram};
+use super::socket::{Seen, Socket};
+use crate::cli::simulate::clients::MESSENGERS;
+use crate::cli::simulate::order::{Cause, Death, Deaths, Muster, Order, Posting, monotonic_micros, new_histogram};
 
 /// How often a busy table looks for clients that have waited too long.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -25,7 +28,7 @@ const SCRATCH: usize = 64 << 10;
 pub(super) struct Gauge {
     pub(super) live: AtomicU64,
     pub(super) dead: AtomicU64,
-    pub(super) pings: AtomicU64,
+    pub(super) waits: AtomicU64,
 }
 
 /// An order under way: clients below `next` have had their turn.
@@ -45,10 +48,14 @@ pub(super) struct Table {
     index: u32,
     poll: Poll,
     clients: Vec<Client>,
+    messengers: Messengers,
     wave: u32,
     job: Option<Job>,
     deaths: Deaths,
-    pings: Histogram<u64>,
+    /// How long the clients of this order waited, in microseconds.
+    waits: Histogram<u64>,
+    /// Who was told of a change, and when, since the last order but [`Order::Hear`].
+    told: Vec<(u32, u64)>,
     gauge: Arc<Gauge>,
     scratch: Vec<u8>,
     out: Vec<u8>,
@@ -63,10 +70,12 @@ impl Table {
             index,
             poll,
             clients: Vec::new(),
+            messengers: Messengers::default(),
             wave: 0,
             job: None,
             deaths: Deaths::default(),
-            pings: new_histogram(),
+            waits: new_histogram(),
+            told: Vec::new(),
             gauge,
             scratch: vec![0; SCRATCH],
             out: Vec::with_capacity(1024),
@@ -99,7 +108,10 @@ impl Table {
                 _ => {}
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
-                self.turn(event.token().0, Seen::from(event));
+                match Messengers::number(event.token()) {
+                    Some(number) => self.deliver(number, Seen::from(event)),
+                    None => self.turn(event.token().0, Seen::from(event)),
+                }
             }
             self.sweep();
         }
@@ -109,20 +121,42 @@ impl Table {
         let share =
             |total: u32| (total + self.posting.all_tables - 1).saturating_sub(self.index) / self.posting.all_tables;
         let each = |all: u32| (all / self.posting.all_tables).max(1) as usize;
+        let errands = |all: u32| {
+            let most = if self.posting.dialect.is_http() { MESSENGERS as usize } else { usize::MAX };
+            each(all).min(most)
+        };
+        self.waits.reset();
         let (next, goal, window) = match order {
             Order::Connect { total, wave, in_flight } => {
                 self.wave = wave;
                 self.clients.reserve_exact((share(total) as usize).saturating_sub(self.clients.len()));
                 (self.clients.len(), share(total) as usize, each(in_flight))
             }
-            Order::Ping { in_flight } => {
-                self.pings.reset();
-                (0, self.clients.len(), each(in_flight))
-            }
-            Order::Leave { in_flight } => (0, self.clients.len(), each(in_flight)),
+            Order::Ping { in_flight } | Order::Leave { in_flight } => (0, self.clients.len(), errands(in_flight)),
+            Order::Hear { .. } => (0, self.clients.len(), usize::MAX),
         };
         let now = Instant::now();
         self.job = Some(Job { order, begun: now, swept: now, next, goal, under_way: 0, window });
+        let told = std::mem::take(&mut self.told);
+        if let Order::Hear { since } = order {
+            self.await_change(since, &told);
+        }
+    }
+
+    /// Lets all who were not told since `since` await it.
+    fn await_change(&mut self, since: u64, told: &[(u32, u64)]) {
+        for client in self.clients.iter_mut().filter(|client| client.life.phase == Phase::Idle) {
+            client.life.phase = Phase::Awaiting;
+            client.since = 0;
+        }
+        for &(at, when) in told.iter().filter(|(_, when)| *when >= since) {
+            let client = self.clients.get_mut(at as usize);
+            if let Some(client) = client.filter(|client| client.life.phase == Phase::Awaiting) {
+                client.life.phase = Phase::Idle;
+                self.waits.saturating_record((when - since).max(1));
+                self.gauge.waits.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Gives the next clients their turn while the window has room; the report when the last is done.
@@ -142,22 +176,23 @@ impl Table {
                 Order::Connect { wave, .. } => self.connect(at, wave),
                 Order::Ping { .. } => self.act(at, Life::ping),
                 Order::Leave { .. } => self.act(at, Life::leave),
+                Order::Hear { .. } => {
+                    if self.clients.get(at).is_none_or(|client| client.life.phase != Phase::Awaiting) {
+                        self.finish_turn();
+                    }
+                }
             }
         }
         if self.job.as_ref()?.under_way > 0 {
             return None;
         }
-        let job = self.job.take()?;
-        let mut pings = Vec::new();
-        match job.order {
-            Order::Ping { .. } => {
-                pings = self.pings.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect()
-            }
-            Order::Leave { .. } => self.clients.clear(),
-            Order::Connect { .. } => {}
+        if let Order::Leave { .. } = self.job.take()?.order {
+            self.clients.clear();
         }
+        self.messengers.disband();
+        let waits = self.waits.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect();
         let live = self.clients.iter().filter(|client| client.life.phase == Phase::Idle).count() as u64;
-        Some(Muster { live, deaths: std::mem::take(&mut self.deaths), pings })
+        Some(Muster { live, deaths: std::mem::take(&mut self.deaths), waits })
     }
 
     fn who(&self, at: usize) -> Who {
@@ -170,14 +205,16 @@ impl Table {
 
     fn connect(&mut self, at: usize, wave: u32) {
         let who = self.who(at);
-        let ws = self.posting.dialect.is_ws(who.number);
-        let mut client = Client::new(ws, self.clock());
-        match open(who, wave, self.posting.seed).and_then(|mut stream| {
-            self.poll.registry().register(&mut stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
-            Ok(stream)
-        }) {
-            Ok(stream) => {
-                client.stream = Some(stream);
+        let mut client = Client::new(self.posting.dialect.of(who.number), self.clock());
+        let opened = Socket::open(who, wave, self.posting.seed).and_then(|mut socket| {
+            if let Some(stream) = &mut socket.stream {
+                self.poll.registry().register(stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+            }
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                client.socket = socket;
                 self.clients.push(client);
             }
             Err(error) => {
@@ -198,7 +235,13 @@ impl Table {
         self.out.clear();
         begin(&mut client.life, who, &mut self.out);
         let gone = client.life.phase == Phase::Gone;
-        if let Err(death) = client.say(&self.out) {
+        let said = if self.posting.dialect.is_http() && !gone {
+            let (wave, seed) = (self.wave, self.posting.seed);
+            self.messengers.send(at, &self.out, self.poll.registry(), || Socket::open(who, wave, seed))
+        } else {
+            client.say(&self.out)
+        };
+        if let Err(death) = said {
             self.bury(at, death);
         } else if gone {
             self.depart(at);
@@ -207,28 +250,67 @@ impl Table {
 
     /// An event on client `at`.
     fn turn(&mut self, at: usize, seen: Seen) {
-        let who = self.who(at);
-        let Some(client) = self.clients.get_mut(at).filter(|client| client.stream.is_some()) else {
+        let (who, most) = (self.who(at), 2 * self.clients.len());
+        let Some(client) = self.clients.get_mut(at).filter(|client| client.socket.stream.is_some()) else {
             return;
         };
         let before = client.life.phase;
         let heard = client.turn(who, seen, &mut self.scratch, &mut self.out);
-        let after = client.life.phase;
+        // Some changes may come before the order; a gateway that goes on and on is not remembered.
+        let room = self.told.len() < most;
+        if std::mem::take(&mut client.life.told) && before == Phase::Idle && room {
+            self.told.push((at as u32, monotonic_micros()));
+        }
         match heard {
             Err(death) => self.bury(at, death),
-            Ok(()) if after == Phase::Gone => self.depart(at),
-            Ok(()) if before == after || after != Phase::Idle => {}
-            Ok(()) => {
-                let waited =
-                    u64::from(self.clock().saturating_sub(self.clients.get(at).map_or(0, |client| client.since)));
-                if matches!(self.job, Some(Job { order: Order::Ping { .. }, .. })) {
-                    self.pings.saturating_record(waited.max(1));
-                    self.gauge.pings.fetch_add(1, Ordering::Relaxed);
-                } else {
+            Ok(()) => self.progress(at, before),
+        }
+    }
+
+    /// An event on a messenger.
+    fn deliver(&mut self, number: usize, seen: Seen) {
+        let sender = self.messengers.sender(number);
+        let who = self.who(sender.unwrap_or_default());
+        let before = sender.and_then(|at| self.clients.get(at)).map(|client| client.life.phase);
+        let clients = &mut self.clients;
+        let heard = self.messengers.turn(number, seen, &mut self.scratch, |bytes| {
+            let client = sender.and_then(|at| clients.get_mut(at));
+            let nobody = || Death::new(Cause::WrongAnswer, "an answer that nobody asked for");
+            client.ok_or_else(nobody)?.life.hear_errand(bytes, who)
+        });
+        match (sender.zip(before), heard) {
+            (Some((at, _)), Err(death)) => self.bury(at, death),
+            (Some((at, before)), Ok(())) => self.progress(at, before),
+            // Without a sender it is no client's death; the connection is made anew when it is needed.
+            (None, _) => {}
+        }
+    }
+
+    /// Counts what client `at` has come to, if it has.
+    fn progress(&mut self, at: usize, before: Phase) {
+        let Some(client) = self.clients.get(at) else { return };
+        let (after, since) = (client.life.phase, client.since);
+        if before == after {
+            return;
+        }
+        if after == Phase::Gone {
+            self.depart(at);
+        } else if after == Phase::Idle {
+            let waited = match self.job.as_ref().map(|job| job.order) {
+                Some(Order::Hear { since }) => Some(monotonic_micros().saturating_sub(since)),
+                Some(Order::Ping { .. }) => Some(u64::from(self.clock().saturating_sub(since))),
+                _ => None,
+            };
+            match waited {
+                Some(waited) => {
+                    self.waits.saturating_record(waited.max(1));
+                    self.gauge.waits.fetch_add(1, Ordering::Relaxed);
+                }
+                None => {
                     self.gauge.live.fetch_add(1, Ordering::Relaxed);
                 }
-                self.finish_turn();
             }
+            self.finish_turn();
         }
     }
 
@@ -245,11 +327,9 @@ impl Table {
         let Some(client) = self.clients.get_mut(at) else {
             return;
         };
-        let (waited, lived) = (
-            client.life.waits(),
-            !matches!(client.life.phase, Phase::Connecting | Phase::Upgrading | Phase::Initializing | Phase::Calling),
-        );
+        let (waited, lived) = (client.life.waits(), client.life.phase.is_settled());
         client.end();
+        self.messengers.recall(at);
         self.deaths.add(death);
         self.gauge.dead.fetch_add(1, Ordering::Relaxed);
         if lived {

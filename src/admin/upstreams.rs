@@ -1,0 +1,178 @@
+//! The upstreams as they are shown: data for JSON, and the lines that a person reads.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::mcp::Era;
+use crate::meter::Named;
+use crate::upstream::config::One;
+use crate::upstream::handle::State;
+use crate::upstream::link::Target;
+use crate::upstream::Upstream;
+use crate::wire::json;
+
+/// One upstream at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct UpstreamView {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `stdio`, `http`, `tcp` or `ws`.
+    pub transport: &'static str,
+    /// Where it is, as it was configured: no reference to a secret is followed.
+    pub place: String,
+    /// `shared` or `per-session`.
+    pub sharing: &'static str,
+    /// `starting`, `probing`, `ready` or `down`.
+    pub state: &'static str,
+    /// Seconds since it came into this state.
+    pub since_s: u64,
+    /// `legacy` or `modern`, once that is known.
+    pub era: Option<&'static str>,
+    /// The revision of MCP that it is spoken to in.
+    pub revision: Option<&'static str>,
+    /// What the server calls itself.
+    pub server: Option<String>,
+    /// The server's own version.
+    pub version: Option<String>,
+    /// Tools of it in the catalogue.
+    pub tools: u64,
+    /// Tools, prompts, resources and templates of it.
+    pub entries: u64,
+    /// Calls sent to it.
+    pub calls: u64,
+    /// Calls that it answered with an error, or that failed.
+    pub errors: u64,
+    /// Calls in flight.
+    pub in_flight: u64,
+    /// Times it was connected anew.
+    pub restarts: u64,
+    /// Sessions of single clients that are open.
+    pub sessions: u64,
+    /// Messages from it that nobody waited for, or that were none.
+    pub strays: u64,
+    /// Why it is down, or was last.
+    pub last_trouble: Option<String>,
+    /// Milliseconds until it is tried again, while it is down.
+    pub again_ms: Option<u64>,
+}
+
+impl UpstreamView {
+    /// How it is now. `tools` are those in the catalogue.
+    #[must_use]
+    pub fn new(one: &One, handle: &Upstream, tools: usize) -> Self {
+        let (view, counts, now) = (handle.view(), &handle.counts, Instant::now());
+        let info = view.server_info.as_deref().unwrap_or("{}");
+        let said = json::pick(info, ["name", "version"]).unwrap_or_default();
+        let [server, version] = said.map(|raw| raw.and_then(json::string).map(|text| clean(&text)));
+        Self {
+            name: one.name.clone(),
+            transport: match one.target {
+                Target::Child { .. } => "stdio",
+                Target::Http { .. } => "http",
+                Target::Tcp(_) => "tcp",
+                Target::WebSocket { .. } => "ws",
+            },
+            place: one.shown.clone(),
+            sharing: if one.per_session { "per-session" } else { "shared" },
+            state: view.state.name(),
+            since_s: view.since.elapsed().as_secs(),
+            era: view.revision.map(|revision| match revision.era() {
+                Era::Legacy => "legacy",
+                Era::Modern => "modern",
+            }),
+            revision: view.revision.map(|revision| revision.as_str()),
+            server,
+            version,
+            tools: tools as u64,
+            entries: view.entries as u64,
+            calls: counts.calls.load(Relaxed),
+            errors: counts.errors.load(Relaxed),
+            in_flight: counts.in_flight.load(Relaxed),
+            restarts: counts.restarts.load(Relaxed),
+            sessions: counts.sessions.load(Relaxed),
+            strays: counts.strays.load(Relaxed),
+            last_trouble: view.why.map(|why| why.to_string()),
+            again_ms: view.again.map(|again| again.saturating_duration_since(now).as_millis() as u64),
+        }
+    }
+
+    /// What it is, in a few words: `ready, speaks 2025-11-25, 13 tools`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let why = self.last_trouble.as_deref().filter(|_| self.state == State::Down.name());
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
+        format!("{}{}{why}", self.state, self.details())
+    }
+
+    fn details(&self) -> String {
+        let revision = self.revision.map_or_else(String::new, |revision| format!(", speaks {revision}"));
+        let plural = if self.tools == 1 { "" } else { "s" };
+        let tools = if self.tools > 0 { format!(", {} tool{plural}", self.tools) } else { String::new() };
+        revision + &tools
+    }
+}
+
+impl fmt::Display for UpstreamView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, state, since_s, transport, place, sharing, .. } = self;
+        writeln!(f, "{name}: {state} for {since_s} s{}", self.details())?;
+        write!(f, "    {transport} {place}, {sharing}")?;
+        if let Some(server) = &self.server {
+            write!(f, "; {server} {}", self.version.as_deref().unwrap_or_default())?;
+        }
+        let Self { calls, errors, in_flight, restarts, .. } = self;
+        write!(f, "\n    {calls} calls, {errors} errors, {in_flight} in flight, {restarts} restarts")?;
+        match (&self.last_trouble, self.again_ms) {
+            (Some(why), Some(again)) => writeln!(f, "\n    {why}; tried again in {:.1} s", again as f64 / 1e3),
+            (Some(why), None) => writeln!(f, "\n    last trouble: {why}"),
+            (None, _) => writeln!(f),
+        }
+    }
+}
+
+/// The words of a server on one line of ours.
+fn clean(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_what_it_is_and_what_went_wrong() {
+        let mut view = UpstreamView {
+            name: "files".into(),
+            transport: "stdio",
+            place: "npx files".into(),
+            sharing: "shared",
+            state: "ready",
+            since_s: 5,
+            revision: Some("2025-11-25"),
+            server: Some("Files".into()),
+            version: Some("1.0".into()),
+            tools: 1,
+            calls: 7,
+            ..UpstreamView::default()
+        };
+        let ready = "\
+files: ready for 5 s, speaks 2025-11-25, 1 tool
+    stdio npx files, shared; Files 1.0
+    7 calls, 0 errors, 0 in flight, 0 restarts
+";
+        assert_eq!(view.to_string(), ready);
+        (view.state, view.last_trouble, view.again_ms) = ("down", Some("it ended".into()), Some(1_500));
+        let down = view.to_string();
+        assert!(down.starts_with("files: down for 5 s, "), "{down}");
+        assert_eq!(view.summary(), "down, speaks 2025-11-25, 1 tool: it ended");
+        assert!(down.ends_with("it ended; tried again in 1.5 s\n"), "{down}");
+    }
+
+    #[test]
+    fn a_servers_name_keeps_to_its_line() {
+        assert_eq!(clean("a\u{1b}[2J\nb"), "a[2Jb");
+    }
+}

@@ -1,0 +1,66 @@
+//! HTTP+SSE of 2024-11-05: a stream that carries all answers, and a place to post messages to.
+
+use std::sync::Arc;
+
+use super::request::Stop;
+use super::session::Place;
+use super::{Http, Standing};
+use crate::actor::{Desk, Sibling};
+use crate::conn::Bench;
+use crate::conn::Resident;
+use crate::conn::connection::{Connection, Stage};
+use crate::conn::service::Service;
+use crate::pool::Key;
+use crate::wire::http::{self, Manner, Refusal, Request, event};
+
+impl<S: Service> Bench<S> {
+    /// Opens a stream and the session that goes with it; its first event tells where to post.
+    pub(super) fn open_old_stream(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        request: &Request<'_>,
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<(), Stop> {
+        let session = self.house.sessions.open(Resident::default()).map_err(|_| Refusal::SessionsFull)?;
+        let manner = Manner::of(request);
+        http::open_events(&mut self.out, manner, "");
+        event::write_endpoint(&mut self.out, manner.chunked, &self.house.config.http.messages_path, &session.id.text());
+        let number = {
+            let mut state = session.state();
+            let number = state.number_stream();
+            state.stream = Some((Place { inbox: Arc::clone(desk.inbox), key }, number));
+            number
+        };
+        conn.heard = desk.now;
+        conn.stage = Stage::Http(Http::Streaming(Standing {
+            session,
+            number,
+            resumed: false,
+            keep: manner.keep && manner.chunked,
+            chunked: manner.chunked,
+            old: true,
+        }));
+        Ok(())
+    }
+
+    /// A message for such a stream: it is handled there, and answered there.
+    pub(super) fn post_old(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<(), Stop> {
+        let name = request.query("sessionId").ok_or(Refusal::SessionMissing)?;
+        let session = self.house.sessions.find(name).ok_or(Refusal::SessionUnknown)?;
+        let text = crate::wire::utf8(body).ok_or(Refusal::ContentType)?;
+        let mut state = session.state();
+        let place = state.stream.as_ref().map(|(place, _)| place.clone()).ok_or(Refusal::SessionUnknown)?;
+        if !state.post(self.house.config.http.posted_max) {
+            return Err(Refusal::StreamBusy.into());
+        }
+        drop(state);
+        place.tell(Sibling::Message(text.into()));
+        self.answer_empty(conn, request, 202)
+    }
+}

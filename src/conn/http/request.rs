@@ -1,0 +1,205 @@
+//! A whole request: where it leads, and the refusals that need no look into its body.
+
+use super::Http;
+use crate::actor::Desk;
+use crate::conn::connection::{Connection, Stage};
+use crate::conn::serve::Step;
+use crate::conn::service::Service;
+use crate::conn::{Bench, House, Parting};
+use crate::mcp::{Era, Revision};
+use crate::pool::Key;
+use crate::wire::http::{self, Manner, Method, Refusal, Request};
+use crate::wire::ws;
+
+/// Why a request is not served: an answer says so, or the connection ends.
+pub(super) enum Stop {
+    Refusal(Refusal),
+    Parting(Parting),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<Parting> for Stop {
+    fn from(parting: Parting) -> Self {
+        Self::Parting(parting)
+    }
+}
+
+/// Where a request leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Upgrade,
+    Post,
+    /// The stream of a session.
+    Get,
+    Delete,
+    /// A stream of 2024-11-05.
+    OldStream,
+    /// A message for one.
+    OldMessage,
+    Preflight,
+}
+
+/// Header lines that a page may send, where its browser does not ask for more.
+const PAGE_HEADERS: &str = "accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, \
+                            mcp-session-id";
+
+impl<S: Service> Bench<S> {
+    /// What the reader has found.
+    ///
+    /// # Errors
+    /// When the connection is over; an answer is in `out`.
+    pub(in crate::conn) fn request(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        step: Result<http::Step<'_>, Refusal>,
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<Step, Parting> {
+        match step {
+            Ok(http::Step::More) => Ok(Step::More(0)),
+            Ok(http::Step::Head(request)) => {
+                // Before its body has come; what is left of it would be taken for a request.
+                self.route(conn, &request)
+                    .map_err(|refusal| self.refuse(refusal, Manner { keep: false, ..Manner::of(&request) }))?;
+                if request.expects_continue {
+                    http::write_continue(&mut self.out);
+                }
+                Ok(Step::More(0))
+            }
+            Ok(http::Step::Whole { request, body, consumed }) => {
+                conn.stage = Stage::Http(Http::waiting());
+                let done = self.route(conn, &request).map_err(Stop::from);
+                match done.and_then(|route| self.follow(conn, route, &request, body, desk, key)) {
+                    Ok(()) => Ok(Step::Done(consumed)),
+                    Err(Stop::Parting(parting)) => Err(parting),
+                    Err(Stop::Refusal(refusal)) => {
+                        let manner = Manner::of(&request);
+                        // Whoever is not welcome is to leave; an upgrade that failed would be tried again as it is.
+                        let keep = manner.keep && refusal != Refusal::Full && !request.wants_websocket;
+                        let parting = self.refuse(refusal, Manner { keep, ..manner });
+                        if keep { Ok(Step::Done(consumed)) } else { Err(parting) }
+                    }
+                }
+            }
+            Err(refusal) => Err(self.refuse(refusal, Manner::default())),
+        }
+    }
+
+    /// Where the request leads, or why nowhere.
+    fn route(&self, conn: &Connection<S::Session>, request: &Request<'_>) -> Result<Route, Refusal> {
+        let house = &*self.house;
+        let route = house.route(request)?;
+        match route {
+            _ if !conn.welcome => Err(Refusal::Full),
+            Route::Preflight | Route::Upgrade => Ok(route),
+            // A service of another kind has no sessions to keep.
+            _ if S::resident(&mut S::Session::default()).is_none() => Err(Refusal::NotFound),
+            Route::Post if !request.accepts_all && !request.accepts_both() => Err(Refusal::NotAcceptable),
+            Route::Post | Route::OldMessage if !is_json(request.content_type) => Err(Refusal::ContentType),
+            Route::Get | Route::OldStream if !request.accepts_events => Err(Refusal::NotAcceptable),
+            Route::Get | Route::Delete => match request.version.map(Revision::parse) {
+                // Streams and sessions are of the legacy era (spec 2026-07-28 basic/transports/streamable-http).
+                Some(Some(revision)) if revision.era() == Era::Modern => Err(Refusal::Method),
+                Some(None) => Err(Refusal::ProtocolVersion),
+                _ => Ok(route),
+            },
+            _ => Ok(route),
+        }
+    }
+
+    fn follow(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        route: Route,
+        request: &Request<'_>,
+        body: &[u8],
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<(), Stop> {
+        match route {
+            Route::Upgrade => {
+                let upgrade = request.upgrade()?;
+                http::write_switching(&mut self.out, &upgrade);
+                conn.stage = Stage::WebSocket(ws::Decoder::default());
+                Ok(())
+            }
+            Route::Post => self.post(conn, request, body, desk, key),
+            Route::Get => self.open_stream(conn, request, desk, key),
+            Route::Delete => {
+                let session = request.session.ok_or(Refusal::SessionMissing)?;
+                let session = self.house.sessions.find(session).ok_or(Refusal::SessionUnknown)?;
+                self.house.sessions.remove(session.id);
+                self.answer_empty(conn, request, 204)
+            }
+            Route::OldStream => self.open_old_stream(conn, request, desk, key),
+            Route::OldMessage => self.post_old(conn, request, body),
+            Route::Preflight => self.preflight(conn, request),
+        }
+    }
+
+    fn preflight(&mut self, conn: &mut Connection<S::Session>, request: &Request<'_>) -> Result<(), Stop> {
+        let manner = Manner::of(request);
+        if request.origin.is_none() {
+            http::write_empty(&mut self.out, 204, manner, "Allow: GET, POST, DELETE, OPTIONS\r\n");
+        } else {
+            let asked = request.line("access-control-request-headers")?;
+            let plain = |list: &&str| {
+                list.len() <= 1024 && list.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_, ".contains(&byte))
+            };
+            let headers = asked.filter(plain).unwrap_or(PAGE_HEADERS);
+            http::write_preflight(&mut self.out, manner, "GET, POST, DELETE, OPTIONS", headers);
+        }
+        Ok(self.next_request(conn, manner.keep)?)
+    }
+
+    /// An answer without a body.
+    pub(super) fn answer_empty(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        request: &Request<'_>,
+        status: u16,
+    ) -> Result<(), Stop> {
+        http::write_empty(&mut self.out, status, Manner::of(request), "");
+        Ok(self.next_request(conn, request.keeps_alive)?)
+    }
+
+    /// Counts and writes a refusal; the parting if the connection ends with it.
+    pub(in crate::conn) fn refuse(&mut self, refusal: Refusal, manner: Manner<'_>) -> Parting {
+        self.write_refusal(refusal, manner);
+        if refusal == Refusal::Full { Parting::Refused } else { Parting::HttpRefused }
+    }
+
+    pub(super) fn write_refusal(&mut self, refusal: Refusal, manner: Manner<'_>) {
+        self.house.ledger.http_refusals.add(refusal);
+        let seconds = self.house.retry_after_ms.div_ceil(1000);
+        http::write_refusal(&mut self.out, refusal, u32::try_from(seconds).ok(), manner);
+    }
+}
+
+impl House {
+    fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
+        let (path, http) = (request.path(), &self.config.http);
+        let is_mcp = path == "/" || path == self.config.path;
+        match request.method {
+            _ if !is_mcp && path != http.sse_path && path != http.messages_path => Err(Refusal::NotFound),
+            Method::Options => Ok(Route::Preflight),
+            _ if request.wants_websocket && is_mcp => Ok(Route::Upgrade),
+            Method::Post if is_mcp => Ok(Route::Post),
+            Method::Get if is_mcp => Ok(Route::Get),
+            Method::Delete if is_mcp => Ok(Route::Delete),
+            Method::Get if path == http.sse_path => Ok(Route::OldStream),
+            Method::Post if path == http.messages_path => Ok(Route::OldMessage),
+            _ => Err(Refusal::Method),
+        }
+    }
+}
+
+fn is_json(content_type: Option<&str>) -> bool {
+    let kind = content_type.and_then(|value| value.split(';').next());
+    kind.is_some_and(|kind| kind.trim_end().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,252 @@
+//! One session of Streamable HTTP (2025-03-26 to 2025-11-25): what its connections share, whatever shards they are on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Config;
+use super::replay::Replay;
+use crate::actor::{Inbox, Letter, Mail, Sibling};
+use crate::conn::Resident;
+use crate::pool::Key;
+use crate::wire::envelope::Id;
+use crate::wire::http::event::EventId;
+
+/// The id that a client names its session by: 128 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::conn) struct SessionId(pub(super) [u8; 16]);
+
+/// Shared by the directory and by each connection that serves something for it.
+pub(in crate::conn) struct HttpSession {
+    pub(super) id: SessionId,
+    state: Mutex<State>,
+}
+
+/// 100,000 of them are held: what a session needs while something is going on is in [`Busy`].
+const _: () = assert!(size_of::<HttpSession>() <= 96);
+
+/// What is known of a session at one moment.
+pub(super) struct State {
+    /// What the service remembers of the client; with a connection while that works for it.
+    pub(super) resident: Resident,
+    /// The stream that a GET has opened, and its number.
+    pub(super) stream: Option<(Place, u32)>,
+    /// When it was last used, in seconds of the house.
+    pub(super) used: u32,
+    /// The number that the last stream got.
+    numbered: u32,
+    /// The number of the last event on the stream that a GET opens.
+    pub(super) told: u32,
+    pub(super) ended: bool,
+    busy: Option<Box<Busy>>,
+}
+
+/// What a session has only while calls wait, or events are kept.
+#[derive(Default)]
+struct Busy {
+    waiting: Vec<Waiting>,
+    replay: Option<Replay>,
+    /// Messages that came in on one connection and are not handled yet by the one where they belong.
+    posted: u16,
+}
+
+/// A POST whose calls wait for their answers.
+struct Waiting {
+    /// The number of its stream.
+    stream: u32,
+    place: Place,
+    ids: Vec<Box<str>>,
+    /// The questions that wait there for the client's reply.
+    asked: Vec<u64>,
+}
+
+/// Where a connection is.
+#[derive(Clone)]
+pub(in crate::conn) struct Place {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) key: Key,
+}
+
+impl Place {
+    pub(super) fn tell(&self, sibling: Sibling) {
+        self.inbox.post(Mail::Letter(self.key, Letter::Sibling(sibling)));
+    }
+}
+
+impl Waiting {
+    fn is_for(&self, id: Id<'_>) -> bool {
+        self.ids.iter().any(|own| Id::from_raw(own).is_ok_and(|own| own == id))
+    }
+}
+
+impl SessionId {
+    /// As it stands in `Mcp-Session-Id`.
+    pub(super) fn text(self) -> String {
+        format!("{:032x}", self.number())
+    }
+
+    /// The session that a client names, if it could be one.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        plain.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|number| Self(number.to_be_bytes()))
+    }
+
+    pub(super) const fn number(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+}
+
+impl HttpSession {
+    pub(super) fn new(id: SessionId, resident: Resident, used: u32) -> Self {
+        let state = State { resident, stream: None, used, numbered: 0, told: 0, ended: false, busy: None };
+        Self { id, state: Mutex::new(state) }
+    }
+
+    /// The state, for as long as a message takes to be handled. A panic of another connection left it usable.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What identifies the client to servers.
+    pub(super) const fn number(&self) -> u128 {
+        self.id.number()
+    }
+
+    /// Tells all its connections that it is over.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        let stream = state.stream.take().map(|(place, _)| place);
+        let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting).map(|waiting| waiting.place);
+        stream.into_iter().chain(waiting).for_each(|place| place.tell(Sibling::Ended));
+        // What it wanted to be told ends with it, also while a connection still knows it.
+        let resident = std::mem::take(&mut state.resident);
+        drop(state);
+        drop(resident);
+    }
+}
+
+impl State {
+    /// Whether something is going on that keeps it.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.stream.is_some() || self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
+    }
+
+    /// A number for a new stream.
+    pub(super) fn number_stream(&mut self) -> u32 {
+        self.numbered += 1;
+        self.numbered
+    }
+
+    /// How many POSTs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.waiting.len())
+    }
+
+    /// Whether a request with this id waits.
+    pub(super) fn has(&self, id: Id<'_>) -> bool {
+        self.busy.as_ref().is_some_and(|busy| busy.waiting.iter().any(|waiting| waiting.is_for(id)))
+    }
+
+    /// Notes that a POST waits.
+    pub(super) fn wait(&mut self, stream: u32, place: Place, ids: Vec<Box<str>>) {
+        self.busy().waiting.push(Waiting { stream, place, ids, asked: Vec::new() });
+    }
+
+    /// The POST with this stream waits no longer.
+    pub(super) fn done(&mut self, stream: u32) {
+        if let Some(busy) = &mut self.busy {
+            busy.waiting.retain(|waiting| waiting.stream != stream);
+        }
+        self.forget_posted();
+    }
+
+    /// Notes the questions that wait on this stream.
+    pub(super) fn note_asked(&mut self, stream: u32, asked: Vec<u64>) {
+        let waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
+        if let Some(waiting) = waiting.into_iter().find(|waiting| waiting.stream == stream) {
+            waiting.asked = asked;
+        }
+    }
+
+    /// Where the request with this id waits.
+    pub(super) fn who_waits_for(&self, id: Id<'_>) -> Option<Place> {
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        waiting.find(|waiting| waiting.is_for(id)).map(|waiting| waiting.place.clone())
+    }
+
+    /// Where the question with this id was asked; where none was noted, the stream of the GET.
+    pub(super) fn who_asked(&self, id: Id<'_>) -> Option<Place> {
+        let number: Option<u64> = id.raw().parse().ok();
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        let asker = waiting.find(|waiting| number.is_some_and(|number| waiting.asked.contains(&number)));
+        asker.map(|waiting| &waiting.place).or(self.stream.as_ref().map(|(place, _)| place)).cloned()
+    }
+
+    /// Where the POST with this stream is.
+    pub(super) fn who_serves(&self, stream: u32) -> Option<Place> {
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        waiting.find(|waiting| waiting.stream == stream).map(|waiting| waiting.place.clone())
+    }
+
+    /// Keeps an event for who comes back.
+    pub(super) fn keep(&mut self, id: EventId, message: &[u8], last: bool, now: u64, to: (&Config, &Arc<AtomicUsize>)) {
+        let (config, total) = to;
+        let replay = self.busy().replay.get_or_insert_with(|| Replay::new(Arc::clone(total)));
+        replay.keep(id, message, last, now, config);
+    }
+
+    /// The events kept of this stream, behind this one.
+    pub(super) fn behind(&self, after: EventId) -> impl Iterator<Item = &super::replay::Event> {
+        let replay = self.busy.as_ref().and_then(|busy| busy.replay.as_ref());
+        replay.into_iter().flat_map(move |replay| replay.behind(after))
+    }
+
+    /// Lets go of events sent before `then`.
+    pub(super) fn forget_events_before(&mut self, then: u64) {
+        if let Some(busy) = &mut self.busy
+            && busy.replay.as_mut().is_some_and(|replay| replay.forget_before(then))
+        {
+            busy.replay = None;
+        }
+        self.tidy();
+    }
+
+    /// Counts a message for another connection; false if too many wait.
+    pub(super) fn post(&mut self, most: u16) -> bool {
+        let posted = &mut self.busy().posted;
+        let may = *posted < most;
+        *posted += u16::from(may);
+        may
+    }
+
+    /// Such a message has been handled.
+    pub(super) fn posted(&mut self) {
+        let busy = self.busy();
+        busy.posted = busy.posted.saturating_sub(1);
+        self.tidy();
+    }
+
+    /// A connection has gone, and with it what waited for it; that others wait for is counted less for once.
+    pub(super) fn forget_posted(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.posted = 0;
+        }
+        self.tidy();
+    }
+
+    fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
+    }
+
+    fn tidy(&mut self) {
+        let idle = |busy: &Busy| busy.waiting.is_empty() && busy.replay.is_none() && busy.posted == 0;
+        if self.busy.as_deref().is_some_and(idle) {
+            self.busy = None;
+        }
+    }
+}
+
+/// Bytes that all sessions keep for those who come back.
+pub(super) fn kept(total: &AtomicUsize) -> usize {
+    total.load(Ordering::Relaxed)
+}

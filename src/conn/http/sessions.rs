@@ -1,0 +1,241 @@
+//! The directory of all sessions of the house: found by id, bounded in number, reaped when nobody uses them.
+
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Config;
+use super::session::{self, HttpSession, SessionId};
+use crate::conn::Resident;
+
+/// Parts of the directory, each under a lock of its own, so that shards seldom meet.
+const PARTS: usize = 64;
+/// Parts reaped at once: all within four seconds, at two turns a second.
+const REAPED_AT_ONCE: usize = 8;
+
+/// Shared by all shards.
+pub(in crate::conn) struct Sessions {
+    parts: [Mutex<Part>; PARTS],
+    count: AtomicUsize,
+    /// Bytes of events kept for those who come back.
+    pub(super) replayed: Arc<AtomicUsize>,
+    next_part: AtomicUsize,
+    began: Instant,
+    config: Config,
+}
+
+type Part = HashSet<Named, BuildHasherDefault<Prefix>>;
+
+/// A session in its part, found by its id.
+struct Named(Arc<HttpSession>);
+
+/// Ids are random bits: the first of them are the hash. Only ids of our own making are ever kept.
+#[derive(Default)]
+struct Prefix(u64);
+
+impl Sessions {
+    pub(in crate::conn) fn new(config: Config) -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            replayed: Arc::default(),
+            next_part: AtomicUsize::new(0),
+            began: Instant::now(),
+            config,
+        }
+    }
+
+    /// How many there are.
+    pub(in crate::conn) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of events kept for those who come back.
+    pub(in crate::conn) fn replayed(&self) -> usize {
+        session::kept(&self.replayed)
+    }
+
+    /// Milliseconds since the house was built.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// Seconds since then.
+    pub(super) fn now(&self) -> u32 {
+        self.began.elapsed().as_secs() as u32
+    }
+
+    /// Opens a session; none if there are as many as there may be.
+    pub(super) fn open(&self, resident: Resident) -> Result<Arc<HttpSession>, Resident> {
+        let one_more = |count| (count < self.config.sessions_max).then_some(count + 1);
+        if self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_err() {
+            return Err(resident);
+        }
+        let mut id = [0; 16];
+        // Without randomness no id can be given that nobody guesses.
+        if getrandom::fill(&mut id).is_err() {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+            return Err(resident);
+        }
+        let session = Arc::new(HttpSession::new(SessionId(id), resident, self.now()));
+        self.part(session.id).insert(Named(Arc::clone(&session)));
+        Ok(session)
+    }
+
+    /// The session of that name, which is in use from now on.
+    pub(super) fn find(&self, name: &str) -> Option<Arc<HttpSession>> {
+        let id = SessionId::parse(name)?;
+        let session = Arc::clone(&self.part(id).get(&id)?.0);
+        let mut state = session.state();
+        if self.is_over(&state) {
+            drop(state);
+            self.remove(id);
+            return None;
+        }
+        state.used = self.now();
+        drop(state);
+        Some(session)
+    }
+
+    /// Ends a session; false if it is not there.
+    pub(super) fn remove(&self, id: SessionId) -> bool {
+        let Some(Named(session)) = self.part(id).take(&id) else { return false };
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        session.end();
+        true
+    }
+
+    /// Forgets sessions that nobody uses, and events that nobody came back for, in some of the parts; how many ended.
+    pub(in crate::conn) fn reap(&self) -> usize {
+        let events_before = self.now_ms().saturating_sub(self.config.replay_ms);
+        let mut ended = 0;
+        for _ in 0..REAPED_AT_ONCE {
+            let part = self.next_part.fetch_add(1, Ordering::Relaxed) % PARTS;
+            let over: Vec<Named> =
+                lock(&self.parts[part]).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
+            self.count.fetch_sub(over.len(), Ordering::AcqRel);
+            ended += over.len();
+            over.iter().for_each(|named| named.0.end());
+        }
+        ended
+    }
+
+    fn is_forgotten(&self, session: &HttpSession, events_before: u64) -> bool {
+        let mut state = session.state();
+        state.forget_events_before(events_before);
+        if state.is_in_use() {
+            state.used = self.now();
+        }
+        self.is_over(&state)
+    }
+
+    fn is_over(&self, state: &session::State) -> bool {
+        let unused = Duration::from_secs(self.now().saturating_sub(state.used).into());
+        state.ended || !state.is_in_use() && unused.as_millis() as u64 > self.config.session_idle_ms
+    }
+
+    fn part(&self, id: SessionId) -> MutexGuard<'_, Part> {
+        lock(&self.parts[id.0[15] as usize % PARTS])
+    }
+}
+
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Borrow<SessionId> for Named {
+    fn borrow(&self) -> &SessionId {
+        &self.0.id
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Named {}
+
+impl Hash for Named {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.id.hash(hasher);
+    }
+}
+
+impl Hasher for Prefix {
+    fn write(&mut self, bytes: &[u8]) {
+        // An array is hashed as its length, which does not fit here, and its bytes.
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(change: impl FnOnce(&mut Config)) -> Sessions {
+        let mut config = Config::default();
+        change(&mut config);
+        Sessions::new(config)
+    }
+
+    fn open(sessions: &Sessions) -> Option<Arc<HttpSession>> {
+        sessions.open(Resident::default()).ok()
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_name_and_by_no_other() {
+        let sessions = sessions(|_| {});
+        let session = open(&sessions).expect("room");
+        let name = session.id.text();
+        assert_eq!((name.len(), sessions.len()), (32, 1));
+        assert!(sessions.find(&name).is_some_and(|found| Arc::ptr_eq(&found, &session)));
+        for forged in
+            ["", "0", &name[1..], &name.to_uppercase().replace(|c: char| c.is_ascii_digit(), "A"), &"0".repeat(32)]
+        {
+            assert!(sessions.find(forged).is_none(), "{forged}");
+        }
+        assert!(sessions.remove(session.id) && !sessions.remove(session.id));
+        assert!(sessions.find(&name).is_none());
+        assert_eq!(sessions.len(), 0);
+    }
+
+    #[test]
+    fn one_more_than_there_may_be_is_refused() {
+        let sessions = sessions(|config| config.sessions_max = 3);
+        let open_now: Vec<_> = (0..4).map_while(|_| open(&sessions)).collect();
+        assert_eq!(open_now.len(), 3);
+        sessions.remove(open_now[0].id);
+        assert!(open(&sessions).is_some());
+    }
+
+    #[test]
+    fn a_session_that_nobody_uses_is_reaped_and_one_in_use_is_not() {
+        let sessions = sessions(|config| config.session_idle_ms = 0);
+        let (idle, busy) = (open(&sessions).expect("room"), open(&sessions).expect("room"));
+        for session in [&idle, &busy] {
+            session.state().used = 0;
+        }
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
+        let place =
+            session::Place { inbox: Arc::new(crate::actor::Inbox::new(waker)), key: crate::pool::Key::from_bits(1) };
+        busy.state().wait(1, place, Vec::new());
+        std::thread::sleep(Duration::from_millis(1_100));
+        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();
+        assert_eq!((ended, sessions.len()), (1, 1));
+        assert!(idle.state().ended && !busy.state().ended);
+    }
+}

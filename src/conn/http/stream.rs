@@ -1,0 +1,135 @@
+//! The event stream that a GET opens; one that was lost, read on; and what connections of one session tell each other.
+
+use std::sync::Arc;
+
+use super::request::Stop;
+use super::session::{HttpSession, Place};
+use super::{Http, Standing};
+use crate::actor::{Desk, Sibling};
+use crate::conn::connection::{Connection, Stage};
+use crate::conn::service::{Message, Service};
+use crate::conn::{Bench, House, Parting};
+use crate::mcp::Revision;
+use crate::pool::Key;
+use crate::wire::http::event::{self, EventId};
+use crate::wire::http::{self, Manner, Refusal, Request};
+
+impl<S: Service> Bench<S> {
+    pub(super) fn open_stream(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        request: &Request<'_>,
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<(), Stop> {
+        let session = request.session.ok_or(Refusal::SessionMissing)?;
+        let session = self.house.sessions.find(session).ok_or(Refusal::SessionUnknown)?;
+        let place = Place { inbox: Arc::clone(desk.inbox), key };
+        let manner = Manner::of(request);
+        http::open_events(&mut self.out, manner, "");
+        let mut standing = Standing {
+            session: Arc::clone(&session),
+            number: 0,
+            resumed: false,
+            keep: manner.keep && manner.chunked,
+            chunked: manner.chunked,
+            old: false,
+        };
+        conn.heard = desk.now;
+        match request.last_event.and_then(EventId::parse) {
+            Some(after) if after.stream > 0 => {
+                (standing.number, standing.resumed) = (after.stream, true);
+                let (keep, chunked) = (standing.keep, standing.chunked);
+                conn.stage = Stage::Http(Http::Streaming(standing));
+                if self.read_on(&session, place, after, chunked) {
+                    self.end_stream(conn, keep, chunked)?;
+                }
+            }
+            after => {
+                standing.number = self.take_over(&session, place, after, standing.chunked);
+                conn.stage = Stage::Http(Http::Streaming(standing));
+            }
+        }
+        Ok(())
+    }
+
+    /// This is the session's stream from now on; its number. The one before ends: a message is sent on one stream only (spec
+    /// 2025-11-25 basic/transports#multiple-connections).
+    fn take_over(&mut self, session: &HttpSession, place: Place, after: Option<EventId>, chunked: bool) -> u32 {
+        let mut state = session.state();
+        let number = state.number_stream();
+        if let Some((before, _)) = state.stream.replace((place, number)) {
+            before.tell(Sibling::Replaced);
+        }
+        if state.resident.revision().is_some_and(Revision::has_priming_events) {
+            let id = after.unwrap_or(EventId { stream: 0, number: state.told });
+            event::write_priming(&mut self.out, chunked, id, self.house.config.http.retry_ms);
+        }
+        for kept in after.into_iter().flat_map(|after| state.behind(after)) {
+            event::write_message(&mut self.out, chunked, Some(kept.id), &kept.message);
+        }
+        number
+    }
+
+    /// Goes on with the stream of a POST; true if it is at its end.
+    fn read_on(&mut self, session: &HttpSession, place: Place, after: EventId, chunked: bool) -> bool {
+        let state = session.state();
+        if let Some(server) = state.who_serves(after.stream) {
+            server.tell(Sibling::Resume { to: place.key, inbox: place.inbox, after: after.number });
+            return false;
+        }
+        for kept in state.behind(after) {
+            event::write_message(&mut self.out, chunked, Some(kept.id), &kept.message);
+        }
+        true
+    }
+
+    /// A letter from another connection of the same session.
+    pub(in crate::conn) fn sibling(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        sibling: Sibling,
+        desk: &mut Desk<'_>,
+        key: Key,
+    ) -> Result<(), Parting> {
+        match (sibling, &conn.stage) {
+            (Sibling::Message(text), Stage::Http(http)) if let Some(session) = http.session() => {
+                session.state().posted();
+                self.message(conn, Message::Text(&text), desk, key)
+            }
+            (Sibling::Resume { to, inbox, after }, Stage::Http(Http::Answering(_))) => {
+                self.resume(conn, Place { inbox, key: to }, after, desk);
+                Ok(())
+            }
+            (Sibling::Event { number, message, last }, Stage::Http(Http::Streaming(standing))) if standing.resumed => {
+                let id = EventId { stream: standing.number, number };
+                let (keep, chunked) = (standing.keep, standing.chunked);
+                event::write_message(&mut self.out, chunked, Some(id), &message);
+                if last { self.end_stream(conn, keep, chunked) } else { Ok(()) }
+            }
+            (Sibling::Replaced | Sibling::Ended, Stage::Http(Http::Streaming(standing))) => {
+                let (keep, chunked) = (standing.keep, standing.chunked);
+                self.end_stream(conn, keep, chunked)
+            }
+            (Sibling::Ended, Stage::Http(Http::Answering(_))) => {
+                if let Some(active) = &mut conn.active {
+                    active.calls = super::Calls::default();
+                }
+                self.end_with_session(conn)
+            }
+            // It is over, or something else by now.
+            _ => Ok(()),
+        }
+    }
+}
+
+impl House {
+    /// Numbers and keeps an event of the stream that a GET has opened.
+    pub(super) fn keep_told(&self, standing: &Standing, message: &[u8]) -> EventId {
+        let mut state = standing.session.state();
+        state.told += 1;
+        let id = EventId { stream: 0, number: state.told };
+        state.keep(id, message, false, self.sessions.now_ms(), (&self.config.http, &self.sessions.replayed));
+        id
+    }
+}

@@ -1,0 +1,79 @@
+//! A changed configuration, put in force while clients stay: the upstreams, the catalogue and the log. What else has
+//! changed waits for a restart, and is named.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::upstreams::{Changes, Upstreams};
+use crate::admin::Unreloaded;
+use crate::config::{Config, Unfit};
+use crate::meter::Host;
+
+/// What the program around a tree lends it.
+#[derive(Default)]
+pub struct Ground {
+    /// Reads the configuration again.
+    pub reread: Option<Box<dyn Fn() -> Result<Config, String> + Send + Sync>>,
+    /// Puts other log directives in force.
+    pub relog: Option<Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    /// Set once the process is asked to end: a start then waits for nobody.
+    pub ending: Arc<AtomicBool>,
+}
+
+/// What a reload has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// The upstreams.
+    #[serde(flatten)]
+    pub upstreams: Changes,
+    /// Other knobs that are in force now.
+    pub applied: Vec<String>,
+    /// Knobs that have changed and need a restart.
+    pub left: Vec<String>,
+}
+
+/// Puts one configuration in force after another.
+pub(super) struct Reloader {
+    ground: Ground,
+    upstreams: Arc<Upstreams>,
+    in_force: Mutex<Config>,
+}
+
+impl Reloader {
+    pub(super) fn new(ground: Ground, upstreams: Arc<Upstreams>, in_force: Config) -> Self {
+        Self { ground, upstreams, in_force: Mutex::new(in_force) }
+    }
+
+    /// One after another: two at once would mix.
+    pub(super) fn reload(&self) -> Result<Reloaded, Unreloaded> {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let reread = self.ground.reread.as_ref().ok_or(Unreloaded::NoSource)?;
+        let wanted = reread().map_err(Unreloaded::Refused)?;
+        let refused = |unfit: Unfit| Unreloaded::Refused(unfit.to_string());
+        wanted.plan(&Host::read()).map_err(refused)?;
+        let mut told = Reloaded::default();
+        let mut next = in_force.clone();
+        (next.upstreams, next.catalogue) = (wanted.upstreams.clone(), wanted.catalogue.clone());
+        next.embedded.offered = wanted.embedded.offered;
+        // With the knobs that are in force: a limit that waits for a restart is no reason to restart an upstream.
+        let ones = next.upstreams().map_err(refused)?;
+        if wanted.log != in_force.log
+            && let Some(relog) = &self.ground.relog
+        {
+            relog(&wanted.log).map_err(Unreloaded::Refused)?;
+            next.log.clone_from(&wanted.log);
+        }
+        told.left = wanted.difference(&next);
+        told.applied = next.difference(&in_force).into_iter().filter(|knob| !knob.starts_with("upstreams.")).collect();
+        told.upstreams = self.upstreams.apply(&next, ones).map_err(Unreloaded::Broken)?;
+        *in_force = next;
+        for knob in &told.left {
+            tracing::warn!(knob, "has changed; it is in force after a restart");
+        }
+        let Changes { added, removed, restarted } = &told.upstreams;
+        tracing::info!(?added, ?removed, ?restarted, applied = ?told.applied, "reloaded");
+        Ok(told)
+    }
+}

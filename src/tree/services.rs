@@ -1,0 +1,202 @@
+//! The services that are no shards: the operator's port, the profiler, and what upstreams run on.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use super::{LOOK_AGAIN, Tree, Unstarted};
+use crate::actor::Berth;
+use crate::admin::{self, Unreloaded, Windows};
+use crate::config::Config;
+use crate::conn::House;
+use crate::meter::{ProcessMemory, ShardMeter};
+use crate::monitor::{LagWindow, Profiler, Readings};
+
+/// How often the profiler gets readings; it keeps what its knobs ask for, and a report is never older than this.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// What the services that are no shards share.
+pub(super) struct Services {
+    /// For the upstreams: few, and each waits most of the time.
+    pub(super) upstreams: Runtime,
+    /// For the admin's port.
+    admin: Runtime,
+    stop: Notify,
+    stopping: AtomicBool,
+    /// Names of children that are to panic, for the supervision tests.
+    condemned: Mutex<Vec<String>>,
+}
+
+impl Tree {
+    pub(super) fn start_embedded(&self) -> Result<(), Unstarted> {
+        let services = Arc::clone(&self.services);
+        let life = move |running: &dyn Fn()| {
+            running();
+            services.upstreams.block_on(services.until_stopped("embedded"));
+            Ok(())
+        };
+        self.supervise("upstreams", "embedded", life)
+    }
+
+    pub(super) fn start_profiler(&self, profiler: &Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
+        let (services, berths, profiler) = (Arc::clone(&self.services), Arc::clone(&self.berths), Arc::clone(profiler));
+        let began = Instant::now();
+        let life = move |running: &dyn Fn()| {
+            running();
+            let mut window = LagWindow::default();
+            while !services.stopping.load(Ordering::Acquire) {
+                services.panic_if_condemned("profiler");
+                let meters = berths.iter().map(|berth| &*berth.meter);
+                let readings = Readings::take(meters, &mut window).map_err(|error| error.to_string())?;
+                let mut profiler = profiler.lock().unwrap_or_else(PoisonError::into_inner);
+                for change in profiler.handle_readings(began.elapsed(), &readings) {
+                    tracing::warn!("{change}");
+                }
+                drop(profiler);
+                services.sleep(READ_EVERY);
+            }
+            Ok(())
+        };
+        self.supervise("services", "profiler", life)
+    }
+
+    pub(super) fn start_admin(
+        &self,
+        config: &Config,
+        profiler: Arc<Mutex<Profiler>>,
+        port: std::net::TcpListener,
+    ) -> Result<(), Unstarted> {
+        let (supervisor, upstreams) = (Arc::downgrade(&self.supervisor), Arc::downgrade(&self.upstreams));
+        let reloader = Arc::downgrade(&self.reloader);
+        let windows = Arc::new(Windows {
+            config: config.admin.clone(),
+            house: Arc::clone(&self.house),
+            berths: self.berths.iter().map(|berth| (Arc::clone(&berth.meter), Arc::clone(&berth.inbox))).collect(),
+            tree: Arc::new(move || supervisor.upgrade().map_or_else(Default::default, |supervisor| supervisor.view())),
+            upstreams: Arc::new(move || upstreams.upgrade().map_or_else(Vec::new, |upstreams| upstreams.view())),
+            directories: Arc::clone(&self.upstreams.directories),
+            reload: Arc::new(move || {
+                let reloaded = reloader.upgrade().ok_or(Unreloaded::NoSource)?.reload()?;
+                Ok(serde_json::to_string(&reloaded).unwrap_or_default())
+            }),
+            profiler,
+            ready: Arc::clone(&self.ready),
+            version: env!("CARGO_PKG_VERSION"),
+            started: Instant::now(),
+        });
+        let services = Arc::clone(&self.services);
+        let life = move |running: &dyn Fn()| {
+            let port = port.try_clone().map_err(|error| format!("admin port: {error}"))?;
+            running();
+            services.admin.block_on(async {
+                tokio::select! {
+                    served = admin::serve(port, Arc::clone(&windows)) => served.map_err(|error| error.to_string()),
+                    () = services.until_stopped("admin") => Ok(()),
+                }
+            })
+        };
+        self.supervise("services", "admin", life)
+    }
+}
+
+impl Services {
+    /// # Errors
+    /// When the kernel gives no more polls.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            // Two, so that one that is busy with a large catalogue delays nobody.
+            upstreams: Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("upstreams")
+                .enable_all()
+                .build()?,
+            admin: Builder::new_current_thread().enable_all().build()?,
+            stop: Notify::new(),
+            stopping: AtomicBool::new(false),
+            condemned: Mutex::default(),
+        })
+    }
+
+    /// Tells all children that the house ends.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Wakes who waits in [`Self::until_stopped`]: one that looked just before is told the next time.
+    pub(super) fn ring(&self) {
+        self.stop.notify_waiters();
+    }
+
+    /// Lets one child panic, by its name.
+    pub(super) fn condemn(&self, child: &str) {
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner).push(child.to_owned());
+        self.ring();
+    }
+
+    /// Panics once the child is to; never returns otherwise.
+    pub(super) async fn until_condemned(&self, child: &str) {
+        loop {
+            let stop = self.stop.notified();
+            self.panic_if_condemned(child);
+            stop.await;
+        }
+    }
+
+    pub(super) async fn until_stopped(&self, child: &str) {
+        loop {
+            let stop = self.stop.notified();
+            self.panic_if_condemned(child);
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            stop.await;
+        }
+    }
+
+    fn panic_if_condemned(&self, child: &str) {
+        let mut condemned = self.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = condemned.iter().position(|name| name == child) {
+            condemned.swap_remove(at);
+            drop(condemned);
+            panic!("a panic was ordered");
+        }
+    }
+
+    /// Sleeps, but not through an order to stop.
+    fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.stopping.load(Ordering::Acquire) {
+            let condemned = !self.condemned.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            std::thread::sleep(if condemned { LOOK_AGAIN } else { Duration::from_millis(100) }.min(time));
+            if condemned {
+                return;
+            }
+        }
+    }
+}
+
+/// What the tool `stats` tells.
+pub(super) fn stats(berths: &Arc<[Berth]>, house: &Arc<House>) -> impl Fn() -> String + Send + Sync + 'static {
+    let (berths, house) = (Arc::clone(berths), Arc::clone(house));
+        let began = Instant::now();
+        move || {
+            let sum = |read: fn(&ShardMeter) -> u64| berths.iter().map(|b| read(&b.meter)).sum::<u64>();
+            let memory = ProcessMemory::read();
+            serde_json::json!({
+                "connections": house.seats.taken(),
+                "connectionsMax": house.seats.max(),
+                "callsInFlight": house.in_flight.taken(),
+                "messagesIn": sum(|meter| meter.messages_in.get()),
+                "messagesOut": sum(|meter| meter.messages_out.get()),
+                "rssBytes": memory.map_or(0, |memory| memory.rss),
+                "shards": berths.len(),
+                "uptimeSeconds": began.elapsed().as_secs(),
+            })
+            .to_string()
+        }
+    }

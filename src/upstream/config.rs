@@ -1,0 +1,164 @@
+//! The knobs of one upstream, as `[upstreams.NAME]` has them.
+//!
+//! [`Config::resolve`] makes of them what its actor works with: every reference to the environment replaced, every word
+//! checked.
+
+mod name;
+mod one;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use name::{NAME_CHARS_MAX, from_command, from_url, is_name, to_name};
+pub use one::{One, Unusable};
+
+/// Where a server is, and how it is treated. Exactly one of `command`, `http`, `tcp` and `ws` is set; the texts up to
+/// `headers` may hold `${VARIABLE}` and `${VARIABLE:-default}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A child process that speaks MCP on its stdin and stdout: its program and arguments as a shell takes them, or a list
+    /// of them.
+    pub command: String,
+    /// Where the child works; empty: where lakh does.
+    pub cwd: String,
+    /// The URL of a server that speaks Streamable HTTP, or HTTP+SSE.
+    pub http: String,
+    /// `host:port` of a server that speaks newline-delimited JSON over TCP.
+    pub tcp: String,
+    /// The URL of a server that speaks over a WebSocket.
+    pub ws: String,
+    /// Whether clients share one session with it, or have one each.
+    pub sharing: Sharing,
+    /// Which era of MCP it is spoken to in.
+    pub era: Speaks,
+    /// How long a connection may take to be there, in milliseconds.
+    pub connect_ms: u64,
+    /// A call fails when no answer and no progress has come for this time, in milliseconds; 0: never.
+    pub call_ms: u64,
+    /// A call fails after this time however much progress it reports, in milliseconds; 0: never.
+    pub call_max_ms: u64,
+    /// A server that has not answered the first question for this time is taken for a legacy one, in milliseconds.
+    pub probe_ms: u64,
+    /// How long a client may take to reply to what a server asks during its call, in milliseconds.
+    pub input_ms: u64,
+    /// The first pause before it is connected anew, in milliseconds. It doubles from failure to failure.
+    pub restart_ms_min: u64,
+    /// The longest pause, in milliseconds.
+    pub restart_ms_max: u64,
+    /// Calls in flight at it; the next ones are refused.
+    pub in_flight_max: usize,
+    /// Connections to a server over HTTP; what needs another one waits.
+    pub http_connections_max: usize,
+    /// With `sharing = "per-session"`: sessions at once.
+    pub sessions_max: usize,
+    /// With `sharing = "per-session"`: how long a session may be idle before it is ended, in milliseconds.
+    pub session_idle_ms: u64,
+    /// Tools, prompts, resources and templates that are taken from it, of each kind.
+    pub entries_max: usize,
+    /// What is added to the child's environment.
+    pub env: Secrets,
+    /// What is sent with each HTTP request, or with the WebSocket's upgrade.
+    pub headers: Secrets,
+}
+
+/// Whose session is whose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// All clients share one: a child, a session.
+    #[default]
+    Shared,
+    /// Each client has one of its own, for servers that keep what a client has told them, or ask clients things.
+    PerSession,
+}
+
+/// In which era a server is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speaks {
+    /// It is found out.
+    #[default]
+    Auto,
+    /// With `initialize`: 2024-11-05 to 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+}
+
+/// Values by name that nobody else is to see: a configuration file has them, no log and no page of ours.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            command: String::new(),
+            cwd: String::new(),
+            http: String::new(),
+            tcp: String::new(),
+            ws: String::new(),
+            sharing: Sharing::default(),
+            era: Speaks::default(),
+            // A TCP handshake with two lost packets, and a child that a cold machine starts.
+            connect_ms: 10_000,
+            // Model calls take minutes; what is longer should say that it lives.
+            call_ms: 300_000,
+            call_max_ms: 3_600_000,
+            // Most legacy servers answer at once that they have no such method.
+            probe_ms: 3_000,
+            // A person is asked.
+            input_ms: 600_000,
+            // A server that was only restarted is missed for a moment.
+            restart_ms_min: 200,
+            // One that is away for the night is not worth more than this.
+            restart_ms_max: 30_000,
+            // As many as the whole house takes (`guard.in_flight_max`).
+            in_flight_max: 10_000,
+            // More would be a load test of a server that somebody uses.
+            http_connections_max: 256,
+            // A child process each, where it is one.
+            sessions_max: 64,
+            // A lunch.
+            session_idle_ms: 1_800_000,
+            // The largest catalogues known have a few thousand; 10,000 tools of 1 KiB are 10 MiB.
+            entries_max: 10_000,
+            env: Secrets::default(),
+            headers: Secrets::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The knobs that say where it is, with what they say: exactly one is set in a good configuration.
+    #[must_use]
+    pub fn transports(&self) -> Vec<(&'static str, &str)> {
+        [("command", &self.command), ("http", &self.http), ("tcp", &self.tcp), ("ws", &self.ws)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(knob, value)| (knob, value.as_str()))
+            .collect()
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.keys().map(|name| (name, format_args!("<hidden>")))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_shown() {
+        let secrets = Secrets(BTreeMap::from([("TOKEN".to_owned(), "abc".to_owned())]));
+        assert_eq!(format!("{secrets:?}"), "{\"TOKEN\": <hidden>}");
+        assert_eq!(toml::to_string(&secrets).unwrap(), "TOKEN = \"abc\"\n", "a file is read back as it was");
+    }
+}

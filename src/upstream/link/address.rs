@@ -1,0 +1,172 @@
+//! Where a server is on the network: a URL taken apart, and the connection to it, with TLS where the URL asks for it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper::Uri;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use crate::upstream::trouble::{Trouble, TroubleKind};
+
+/// A URL of an upstream.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) scheme: String,
+    /// `host:port`, to connect to.
+    peer: String,
+    /// For `Host`: the port only if it is not the scheme's own.
+    pub(super) host: String,
+    /// Path and query.
+    pub(super) target: String,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl Address {
+    /// `plain` and `secure` are the schemes: `http` and `https`, or `ws` and `wss`.
+    pub(super) fn parse(url: &str, plain: &str, secure: &str) -> Result<Self, Trouble> {
+        let wrong = |why: &str| Trouble::new(TroubleKind::Refused, format!("{url}: {why}")).unsent();
+        let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+        let is_secure = match uri.scheme_str() {
+            Some(scheme) if scheme == plain => false,
+            Some(scheme) if scheme == secure => true,
+            _ => return Err(wrong(&format!("must begin with {plain}:// or {secure}://"))),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("has credentials in it; put them into a header"));
+        }
+        let usual = if is_secure { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(usual);
+        let name = authority.host();
+        let host = if port == usual { name.to_owned() } else { format!("{name}:{port}") };
+        let tls = if is_secure {
+            let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+            Some((tls()?, ServerName::try_from(bare).map_err(|_| wrong("has a host that no certificate can name"))?))
+        } else {
+            None
+        };
+        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let scheme = if is_secure { secure } else { plain }.to_owned();
+        Ok(Self { scheme, peer: format!("{name}:{port}"), host, target, tls })
+    }
+
+    pub(super) async fn connect(&self) -> Result<Stream, Trouble> {
+        let refused = |error: io::Error| Trouble::new(TroubleKind::Refused, format!("{}: {error}", self.peer)).unsent();
+        let socket = connect(&self.peer).await?;
+        Ok(match &self.tls {
+            None => Stream::Plain(socket),
+            Some((config, name)) => {
+                let tls = TlsConnector::from(Arc::clone(config)).connect(name.clone(), socket).await;
+                Stream::Tls(Box::new(tls.map_err(refused)?))
+            }
+        })
+    }
+}
+
+/// A TCP connection that sends small messages at once.
+pub(super) async fn connect(address: &str) -> Result<TcpStream, Trouble> {
+    let refused = |error: io::Error| Trouble::new(TroubleKind::Refused, format!("{address}: {error}")).unsent();
+    let socket = TcpStream::connect(address).await.map_err(refused)?;
+    socket.set_nodelay(true).map_err(refused)?;
+    Ok(socket)
+}
+
+/// The host's own trust: what its package of certificates, or `SSL_CERT_FILE`, says.
+fn tls() -> Result<Arc<ClientConfig>, Trouble> {
+    let wrong = |why: String| Trouble::new(TroubleKind::Refused, why).unsent();
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err(wrong("no certificates on this host: install ca-certificates, or set SSL_CERT_FILE".into()));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(format!("TLS: {error}")))?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// An open connection, with TLS or without.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, into),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // One write for head and body.
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(url: &str) -> Result<(String, String, String), String> {
+        let address = Address::parse(url, "http", "https").map_err(|trouble| trouble.detail)?;
+        Ok((address.peer, address.host, address.target))
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let of = |peer: &str, host: &str, target: &str| Ok((peer.into(), host.into(), target.into()));
+        assert_eq!(parts("http://127.0.0.1:80"), of("127.0.0.1:80", "127.0.0.1", "/"));
+        assert_eq!(parts("http://[::1]:8000/mcp?a=b"), of("[::1]:8000", "[::1]:8000", "/mcp?a=b"));
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_served_says_why() {
+        assert!(parts("ftp://x/").unwrap_err().contains("must begin with http:// or https://"));
+        assert!(parts("http://me:secret@x/").unwrap_err().contains("put them into a header"));
+        assert!(parts("nonsense").is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! Streamable HTTP through the real wire: sessions, streams, both eras, and what must be refused.
+
+#[path = "../peer/mod.rs"]
+mod peer;
+
+mod legacy;
+mod modern;
+mod old;
+mod refused;
+mod streams;
