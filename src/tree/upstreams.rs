@@ -77,7 +77,8 @@ impl Upstreams {
         let offers = Arc::new(offers);
         let told = Arc::clone(&offers);
         let tell = move |upstream: &Arc<Upstream>, standing| told.set(upstream, standing);
-        let shared = Shared::new(tell, spread(berths), Arc::clone(&loudness)).map_err(io::Error::from)?;
+        let shared = Shared::new(tell, spread(berths), Arc::clone(&loudness));
+        let shared = shared.map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
         Ok(Self {
             supervisor: Arc::clone(supervisor),
             services: Arc::clone(services),
