@@ -69,10 +69,13 @@ impl Default for Knobs {
     }
 }
 
+/// Whoever is told how an upstream stands.
+pub type Tell = dyn Fn(&Arc<Upstream>, Standing) + Send + Sync;
+
 /// What all upstreams' lives share.
 pub struct Shared {
     /// Told when an upstream comes, changes what it offers, or goes.
-    pub offers: Box<dyn Fn(&Arc<Upstream>, Standing) + Send + Sync>,
+    pub offers: Box<Tell>,
     /// Tells all clients who asked for it; lists that change are told by [`Self::offers`].
     pub spread: Box<dyn Fn(News) + Send + Sync>,
     /// How talkative servers should be.

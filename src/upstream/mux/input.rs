@@ -113,7 +113,7 @@ impl Mux {
         if let Some(answer) = parked.answer.take() {
             let (since, bytes) = (pending.since, pending.bytes);
             self.remove(number);
-            self.ended(&task.parcel.name, since, now, bytes, 0, "result");
+            self.ended(&task.parcel, since, now, bytes, 0, "result");
             return task.ticket.settle(answer);
         }
         let waits = pending.asked > 0;
@@ -220,7 +220,7 @@ impl Mux {
         let name = &self.upstream.name;
         let data = serde_json::json!({"upstream": &**name, "reason": reason, "retry": false}).to_string();
         let message = format!("Upstream {name}: the call cannot be finished: {why}");
-        self.ended(&task.parcel.name, since, now, bytes, 0, reason);
+        self.ended(&task.parcel, since, now, bytes, 0, reason);
         settle_with_error(task.ticket, INTERNAL_ERROR, &message, Some(&data));
     }
 }
