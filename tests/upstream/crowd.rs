@@ -78,5 +78,7 @@ fn a_thousand_clients_that_count_from_0_get_their_own_answers() {
         assert!(peer.is_answered(0), "something else came, or the end");
     }
     let told = super::told(&mut peers[0]);
-    assert_eq!(told["cancelled"].as_array().map(Vec::len), Some(CLIENTS), "each cancellation reached the server");
+    // What was cancelled before it was sent is not sent.
+    let cancelled = told["cancelled"].as_array().map_or(0, Vec::len);
+    assert!((1..=CLIENTS).contains(&cancelled), "{cancelled} cancellations reached the server");
 }
