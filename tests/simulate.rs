@@ -49,7 +49,7 @@ fn rss(outcome: &Outcome, connections: u32) -> u64 {
 
 #[test]
 fn load_1k_baseline() {
-    for dialect in ["tcp", "ws", "mixed"] {
+    for dialect in ["tcp", "ws", "mixed", "http", "listen"] {
         let outcome = passes(&format!(
             "--connections 1000 --steps 100,1000 --dialect {dialect} --hold 0.5 --waves 2 --slope-max 8192"
         ));
@@ -95,6 +95,16 @@ fn simulate_100k() {
         let outcome =
             passes(&format!("--connections 100000 --dialect {dialect} --waves 2 --slope-max 320 --rate-min 10000"));
         assert!(rss(&outcome, 100_000) <= 48 * MIB);
+    }
+}
+
+#[test]
+#[ignore = "load: run with --release -- --ignored"]
+fn simulate_100k_streams() {
+    for line in ["--dialect http --waves 2", "--dialect listen --fanout"] {
+        let outcome = passes(&format!("--connections 100000 {line}"));
+        assert!(rss(&outcome, 100_000) <= 80 * MIB);
+        assert!(outcome.fanout.is_none_or(|fanout| fanout.told == 100_000 && fanout.last <= 2.0));
     }
 }
 
@@ -170,7 +180,8 @@ fn a_web_peer_that_misbehaves_is_found_out() {
 
 fn against_web(manner: web::Manner, dialect: &str, more: &str) -> Outcome {
     let target = web::peer(manner);
-    simulate(&format!("--connections 8 --hold 0.3 --dialect {dialect} --target {target} {more}")).expect("the run is done")
+    simulate(&format!("--connections 8 --hold 0.3 --dialect {dialect} --target {target} {more}"))
+        .expect("the run is done")
 }
 
 #[test]

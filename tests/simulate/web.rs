@@ -99,7 +99,8 @@ fn attend(mut stream: TcpStream, number: usize, manner: Manner) -> io::Result<()
             (_, "notifications/initialized") => write!(stream, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?,
             _ => {
                 let session = if method == "initialize" { format!("Mcp-Session-Id: {own}\r\n") } else { String::new() };
-                let answer = json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result(&method, &request.body)});
+                let answer =
+                    json!({"jsonrpc": "2.0", "id": request.body["id"], "result": result(&method, &request.body)});
                 answer_with(&mut stream, &session, &answer.to_string(), manner == Manner::AnswersInEvents)?;
             }
         }
@@ -127,7 +128,10 @@ fn answer_with(stream: &mut TcpStream, session: &str, answer: &str, in_events: b
         );
     }
     let length = answer.len();
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{session}Content-Length: {length}\r\n\r\n{answer}")
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{session}Content-Length: {length}\r\n\r\n{answer}"
+    )
 }
 
 /// The rest of the connection is a stream; a client that takes leave ends it.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -63,6 +63,15 @@ impl Server {
         }
     }
 
+    /// Whether the gateway is connected to it, as far as that can be seen from its side.
+    pub(super) fn is_visited(&self) -> bool {
+        match self {
+            Self::Embedded | Self::Elsewhere(_) => true,
+            Self::Process(server) => server.open_connections().is_some_and(|open| open > 0),
+            Self::Changeable(server) => !server.house.connected().is_empty(),
+        }
+    }
+
     /// Changes the list of tools; false if it can't.
     pub(super) fn change(&self) -> bool {
         let Self::Changeable(server) = self else { return false };
@@ -110,8 +119,11 @@ impl House {
     fn change(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         let note = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n";
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.retain_mut(|stream| stream.write_all(note).is_ok());
+        self.connected().retain_mut(|stream| stream.write_all(note).is_ok());
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn attend(&self, mut stream: TcpStream) -> io::Result<()> {
@@ -121,7 +133,7 @@ impl House {
             let Some(mut answer) = self.answer(&request).map(|answer| answer.to_string()) else { continue };
             answer.push('\n');
             // Under the lock, so that a note never comes between the bytes of an answer.
-            let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut connected = self.connected();
             stream.write_all(answer.as_bytes())?;
             if request["method"] == "initialize" {
                 connected.push(stream.try_clone()?);
@@ -181,7 +193,7 @@ mod tests {
         assert_eq!(ask("initialize")["result"]["capabilities"]["tools"]["listChanged"], true);
         assert_eq!(ask("tools/list")["result"]["tools"].as_array().map(Vec::len), Some(1));
         assert!(ask("server/discover")["error"].is_object());
-        assert!(server.change());
+        assert!(server.is_visited() && server.change());
         assert_eq!(ask("tools/list")["method"], "notifications/tools/list_changed");
         assert_eq!(ask("ping")["result"]["tools"].as_array().map(Vec::len), Some(2));
         assert!(!Server::Embedded.change());

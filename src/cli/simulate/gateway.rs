@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::behind::Server;
 use super::client::script;
 use super::{GATEWAY_COMMAND, heap};
 
@@ -91,14 +92,16 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Waits until a call of `echo` is answered: what is behind the gateway may take its time.
-    pub(super) fn wait_for_echo(&self) -> io::Result<()> {
+    /// Waits until what is behind it is connected and a call of `echo` is answered: both may take their time.
+    pub(super) fn wait_for(&self, server: &Server) -> io::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         loop {
             let said = self.echo();
+            let visited = server.is_visited();
             match said {
-                Ok(answer) if answer.contains("\"result\":") => return Ok(()),
+                Ok(answer) if visited && answer.contains("\"result\":") => return Ok(()),
                 _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                _ if !visited => return Err(io::Error::other("it does not connect to the server behind it")),
                 Ok(answer) => return Err(io::Error::other(format!("it answers a call of echo with {answer}"))),
                 Err(error) => return Err(error),
             }

@@ -51,7 +51,7 @@ pub fn run(args: &Args, exe: &Path) -> Result<Outcome, Error> {
         None => Gateway::start(exe, &serving).map_err(Error::Gateway)?,
     };
     if server.address().is_some() {
-        gateway.wait_for_echo().map_err(Error::Gateway)?;
+        gateway.wait_for(&server).map_err(Error::Gateway)?;
     }
     brief.target = gateway.clients;
     let clients = Clients::start(exe, &brief).map_err(Error::Clients)?;

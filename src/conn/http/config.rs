@@ -26,7 +26,8 @@ pub struct Config {
     pub replay_bytes_total_max: usize,
     /// How long an event is kept.
     pub replay_ms: u64,
-    /// Messages posted to one stream of 2024-11-05 that may wait for it.
+    /// Messages of one session (cancellations, replies; on a stream of 2024-11-05 all of them) that may wait for the
+    /// connection where they belong.
     pub posted_max: u16,
     /// The path of the streams of 2024-11-05 (HTTP+SSE).
     pub sse_path: String,

@@ -1,10 +1,9 @@
 //! A posted message: its era, its session, and the connection where it belongs.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::request::Stop;
-use super::session::{HttpSession, Place};
+use super::session::HttpSession;
 use super::{Exchange, Http, modern};
 use crate::actor::{Desk, Sibling};
 use crate::conn::Bench;
@@ -104,7 +103,7 @@ impl<S: Service> Bench<S> {
         exchange.opens = opens;
         let Some(session) = exchange.session.clone() else { return self.turn(conn, exchange, body, desk, key) };
         exchange.revision = session.state().resident.revision();
-        let mut is_for_others = true;
+        let (mut is_for_others, most) = (true, self.house.config.http.posted_max);
         match incoming {
             Incoming::One(message) => {
                 if let Kind::Request { id, .. } = &message.kind
@@ -114,11 +113,14 @@ impl<S: Service> Bench<S> {
                     return self
                         .fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(*id)));
                 }
-                is_for_others = hand_on(&session, &message);
+                is_for_others = hand_on(&session, &message, most)?;
             }
             Incoming::Batch(batch) => {
                 for message in batch {
-                    is_for_others &= message.is_ok_and(|message| hand_on(&session, &message));
+                    is_for_others &= match message {
+                        Ok(message) => hand_on(&session, &message, most)?,
+                        Err(_) => false,
+                    };
                 }
             }
         }
@@ -142,11 +144,12 @@ impl<S: Service> Bench<S> {
     fn turn(
         &mut self,
         conn: &mut Connection<S::Session>,
-        exchange: Exchange,
+        mut exchange: Exchange,
         body: &[u8],
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<(), Stop> {
+        exchange.keep &= !self.house.is_draining();
         conn.stage = Stage::Http(Http::Answering(Box::new(exchange)));
         Ok(self.message(conn, Message::Unchecked(body), desk, key)?)
     }
@@ -166,20 +169,23 @@ impl<S: Service> Bench<S> {
 }
 
 /// Hands a cancellation or a reply to the connection where the call or the question is. False for any other message.
-fn hand_on(session: &Arc<HttpSession>, message: &Envelope<'_>) -> bool {
-    let place: Option<Place> = match &message.kind {
+fn hand_on(session: &HttpSession, message: &Envelope<'_>, most: u16) -> Result<bool, Refusal> {
+    let mut state = session.state();
+    let place = match &message.kind {
         Kind::Notification { method } if method == "notifications/cancelled" => {
             let id = message.params.and_then(|params| json::pick(params, ["requestId"]).ok()).and_then(|[id]| id);
-            id.and_then(|id| Id::from_raw(id).ok()).and_then(|id| session.state().who_waits_for(id))
+            id.and_then(|id| Id::from_raw(id).ok()).and_then(|id| state.who_waits_for(id))
         }
-        Kind::Response { id, .. } => id.and_then(|id| session.state().who_asked(id)),
-        _ => return false,
+        Kind::Response { id, .. } => id.and_then(|id| state.who_asked(id)),
+        _ => return Ok(false),
     };
     // Nobody there: it is answered meanwhile.
-    if let Some(place) = place {
-        place.tell(Sibling::Message(written(message).into()));
+    let Some(place) = place else { return Ok(true) };
+    if !state.post(most) {
+        return Err(Refusal::StreamBusy);
     }
-    true
+    place.tell(Sibling::Message(written(message).into()));
+    Ok(true)
 }
 
 /// The message as text again: within a batch it has none of its own.

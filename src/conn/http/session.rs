@@ -45,7 +45,7 @@ pub(super) struct State {
 struct Busy {
     waiting: Vec<Waiting>,
     replay: Option<Replay>,
-    /// Messages posted and not handled yet by the stream that carries all answers.
+    /// Messages that came in on one connection and are not handled yet by the one where they belong.
     posted: u16,
 }
 
@@ -57,6 +57,8 @@ struct Waiting {
     ids: Vec<Box<str>>,
     /// The questions that wait there for the client's reply.
     asked: Vec<u64>,
+    /// Where its events are read on by a client that lost them.
+    reader: Option<Place>,
 }
 
 /// Where a connection is.
@@ -116,7 +118,8 @@ impl HttpSession {
         let mut state = self.state();
         state.ended = true;
         let stream = state.stream.take().map(|(place, _)| place);
-        let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting).map(|waiting| waiting.place);
+        let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting);
+        let waiting = waiting.flat_map(|waiting| [Some(waiting.place), waiting.reader]).flatten();
         stream.into_iter().chain(waiting).for_each(|place| place.tell(Sibling::Ended));
         // What it wanted to be told ends with it, also while a connection still knows it.
         let resident = std::mem::take(&mut state.resident);
@@ -149,15 +152,18 @@ impl State {
 
     /// Notes that a POST waits.
     pub(super) fn wait(&mut self, stream: u32, place: Place, ids: Vec<Box<str>>) {
-        self.busy().waiting.push(Waiting { stream, place, ids, asked: Vec::new() });
+        self.busy().waiting.push(Waiting { stream, place, ids, asked: Vec::new(), reader: None });
     }
 
     /// The POST with this stream waits no longer.
     pub(super) fn done(&mut self, stream: u32) {
         if let Some(busy) = &mut self.busy {
-            busy.waiting.retain(|waiting| waiting.stream != stream);
+            for over in busy.waiting.extract_if(.., |waiting| waiting.stream == stream) {
+                // It ended without a last event.
+                over.reader.into_iter().for_each(|reader| reader.tell(Sibling::Replaced));
+            }
         }
-        self.tidy();
+        self.forget_posted();
     }
 
     /// Notes the questions that wait on this stream.
@@ -182,17 +188,39 @@ impl State {
         asker.map(|waiting| &waiting.place).or(self.stream.as_ref().map(|(place, _)| place)).cloned()
     }
 
-    /// Where the POST with this stream is.
-    pub(super) fn who_serves(&self, stream: u32) -> Option<Place> {
-        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
-        waiting.find(|waiting| waiting.stream == stream).map(|waiting| waiting.place.clone())
+    /// The events of a POST's stream are read on there; false if it is over.
+    pub(super) fn read_on(&mut self, stream: u32, reader: Place) -> bool {
+        let mut waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
+        let Some(waiting) = waiting.find(|waiting| waiting.stream == stream) else { return false };
+        // Whoever read it before is not to hear the same.
+        let before = waiting.reader.replace(reader).unwrap_or_else(|| waiting.place.clone());
+        before.tell(Sibling::Replaced);
+        true
     }
 
-    /// Keeps an event for who comes back.
+    /// Whether that connection is where the events of a POST's stream are read on; any one, without a key.
+    pub(super) fn is_read_on(&self, stream: u32, key: Option<Key>) -> bool {
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        let reader = waiting.find(|waiting| waiting.stream == stream).and_then(|waiting| waiting.reader.as_ref());
+        reader.is_some_and(|reader| key.is_none_or(|key| reader.key == key))
+    }
+
+    /// Whether the stream with this number is the one that a GET opened last.
+    pub(super) fn is_newest(&self, number: u32) -> bool {
+        self.stream.as_ref().is_some_and(|(_, newest)| *newest == number)
+    }
+
+    /// Keeps an event for who comes back, and tells it who has.
     pub(super) fn keep(&mut self, id: EventId, message: &[u8], last: bool, now: u64, to: (&Config, &Arc<AtomicUsize>)) {
         let (config, total) = to;
+        let mut waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
+        if let Some(waiting) = waiting.find(|waiting| waiting.stream == id.stream) {
+            let reader = if last { waiting.reader.take() } else { waiting.reader.clone() };
+            let event = || Sibling::Event { number: id.number, message: message.into(), last };
+            reader.into_iter().for_each(|reader| reader.tell(event()));
+        }
         let replay = self.busy().replay.get_or_insert_with(|| Replay::new(Arc::clone(total)));
-        replay.keep(id, message, last, now, config);
+        replay.keep(id, message, now, config);
     }
 
     /// The events kept of this stream, behind this one.
@@ -211,7 +239,7 @@ impl State {
         self.tidy();
     }
 
-    /// Counts a message posted to the stream; false if too many wait.
+    /// Counts a message for another connection; false if too many wait.
     pub(super) fn post(&mut self, most: u16) -> bool {
         let posted = &mut self.busy().posted;
         let may = *posted < most;
@@ -219,10 +247,18 @@ impl State {
         may
     }
 
-    /// A posted message has been handled.
+    /// Such a message has been handled.
     pub(super) fn posted(&mut self) {
         let busy = self.busy();
         busy.posted = busy.posted.saturating_sub(1);
+        self.tidy();
+    }
+
+    /// A connection has gone, and with it what waited for it; that others wait for is counted less for once.
+    pub(super) fn forget_posted(&mut self) {
+        if let Some(busy) = &mut self.busy {
+            busy.posted = 0;
+        }
         self.tidy();
     }
 

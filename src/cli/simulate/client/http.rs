@@ -8,6 +8,7 @@ use memchr::memmem;
 use super::script::{Who, excerpt};
 use super::speech::MESSAGE_MAX;
 use crate::cli::simulate::order::{Cause, Death};
+use crate::wire::sse;
 
 /// An answer's head is short; more bytes without its end are none (bytes).
 const HEAD_MAX: usize = 8 << 10;
@@ -25,6 +26,9 @@ pub(super) enum About<'a> {
     /// A request of 2026-07-28: its method, and what it names.
     Modern(&'a str, Option<&'a str>),
 }
+
+/// The data of some events, one message each.
+pub(super) type Messages = Vec<Vec<u8>>;
 
 /// Appends a request to the MCP endpoint; `body` is empty but for POST.
 pub(super) fn request(verb: &str, who: Who, about: About<'_>, body: &[u8], out: &mut Vec<u8>) {
@@ -94,7 +98,7 @@ pub(super) fn answer(bytes: &[u8], asks_for_stream: bool) -> Result<Option<(Answ
 }
 
 /// The data of the events at the start of a stream, and the bytes that they take, or `None` while none is whole.
-pub(super) fn events(chunked: bool, bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>, usize)>, Death> {
+pub(super) fn events(chunked: bool, bytes: &[u8]) -> Result<Option<(Messages, usize)>, Death> {
     let is_whole = |text: &[u8]| text.ends_with(b"\n\n") || text.ends_with(b"\r\n\r\n");
     let taken = if chunked {
         chunks(bytes, |text, ended| ended || is_whole(text))?.map(|(text, end)| (Cow::Owned(text), end))
@@ -103,7 +107,8 @@ pub(super) fn events(chunked: bool, bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>
         ends.into_iter().max().flatten().and_then(|end| Some((Cow::Borrowed(bytes.get(..end)?), end)))
     };
     match taken {
-        Some((text, _)) if text.is_empty() => Err(Death::new(Cause::Closed, "the stream was ended by the gateway")),
+        // The last chunk came, behind whole events or in the middle of one.
+        Some((text, _)) if !is_whole(&text) => Err(Death::new(Cause::Closed, "the stream was ended by the gateway")),
         Some((text, length)) => Ok(Some((data(&text), length))),
         None if bytes.len() > MESSAGE_MAX => Err(wrong("an event without end", bytes)),
         None => Ok(None),
@@ -151,20 +156,17 @@ fn chunks(bytes: &[u8], enough: impl Fn(&[u8], bool) -> bool) -> Result<Option<(
 }
 
 /// The data of whole events; those without data (a comment, say) are none.
-fn data(text: &[u8]) -> Vec<Vec<u8>> {
-    let (mut all, mut one) = (Vec::new(), None::<Vec<u8>>);
-    for line in text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
-        if line.is_empty() {
-            all.extend(one.take().filter(|data| !data.is_empty()));
-        } else if let Some(value) = line.strip_prefix(b"data:") {
-            let value = value.strip_prefix(b" ").unwrap_or(value);
-            match &mut one {
-                Some(data) => data.extend([b"\n", value].concat()),
-                None => one = Some(value.to_vec()),
-            }
+fn data(mut text: &[u8]) -> Messages {
+    let (mut decoder, mut all) = (sse::Decoder::new(MESSAGE_MAX), Vec::new());
+    loop {
+        match decoder.decode(&mut text) {
+            sse::Step::Event(event) if event.data.is_empty() => {}
+            sse::Step::Event(event) => all.push(event.data.to_vec()),
+            // The text is no longer than an event may be.
+            sse::Step::TooLong => {}
+            sse::Step::More => return all,
         }
     }
-    all
 }
 
 fn wrong(what: &str, bytes: &[u8]) -> Death {
@@ -177,8 +179,7 @@ mod tests {
 
     const JSON: &[u8] =
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: abc\r\nContent-Length: 2\r\n\r\n{}rest";
-    const CHUNKED: &[u8] =
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
           e\r\nid: 1\r\ndata: \n\r\n1\r\n\n\r\n9\r\ndata: {}\n\r\n1\r\n\n\r\n0\r\n\r\nrest";
 
     #[test]
@@ -219,6 +220,8 @@ mod tests {
         assert_eq!(second, [b"{}"]);
         assert_eq!(events(true, &stream[taken + more..]).expect_err("the end").cause, Cause::Closed);
         assert!(events(true, &stream[..taken - 1]).expect("right").is_none());
+        let cut_short = events(true, b"8\r\ndata: {}\r\n0\r\n\r\n").expect_err("the end within an event");
+        assert_eq!(cut_short.cause, Cause::Closed);
         let plain = b": hello\n\ndata: 1\ndata: 2\r\n\r\ndata: 3";
         assert_eq!(events(false, plain).expect("right"), Some((vec![b"1\n2".to_vec()], plain.len() - 7)));
     }

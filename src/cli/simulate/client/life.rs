@@ -233,11 +233,19 @@ mod tests {
     fn who_awaits_a_change_is_idle_when_it_is_told() {
         let (mut life, _) = called();
         life.phase = Phase::Awaiting;
-        life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/prompts/list_changed\"}\n".to_vec(), ME, &mut Vec::new())
-            .expect("another list");
+        life.hear(
+            &mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/prompts/list_changed\"}\n".to_vec(),
+            ME,
+            &mut Vec::new(),
+        )
+        .expect("another list");
         assert!(life.phase == Phase::Awaiting && !life.told);
-        life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n".to_vec(), ME, &mut Vec::new())
-            .expect("the list");
+        life.hear(
+            &mut b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n".to_vec(),
+            ME,
+            &mut Vec::new(),
+        )
+        .expect("the list");
         assert!(life.phase == Phase::Idle && life.told);
     }
 

@@ -51,7 +51,9 @@ impl Messengers {
         if messenger.socket.stream.is_none() {
             messenger.socket = open().map_err(failed)?;
             if let Some(stream) = &mut messenger.socket.stream {
-                registry.register(stream, Token(FIRST + number), Interest::READABLE | Interest::WRITABLE).map_err(failed)?;
+                registry
+                    .register(stream, Token(FIRST + number), Interest::READABLE | Interest::WRITABLE)
+                    .map_err(failed)?;
             }
         }
         messenger.sender = Some(sender);

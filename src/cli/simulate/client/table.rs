@@ -219,7 +219,7 @@ impl Table {
             }
             Err(error) => {
                 self.clients.push(client);
-                self.bury(at, Death::new(Cause::ConnectFailed, error.to_string()));
+                self.bury(at, Phase::Connecting, Death::new(Cause::ConnectFailed, error.to_string()));
             }
         }
     }
@@ -234,7 +234,8 @@ impl Table {
         client.since = now;
         self.out.clear();
         begin(&mut client.life, who, &mut self.out);
-        let gone = client.life.phase == Phase::Gone;
+        let begun = client.life.phase;
+        let gone = begun == Phase::Gone;
         let said = if self.posting.dialect.is_http() && !gone {
             let (wave, seed) = (self.wave, self.posting.seed);
             self.messengers.send(at, &self.out, self.poll.registry(), || Socket::open(who, wave, seed))
@@ -242,7 +243,7 @@ impl Table {
             client.say(&self.out)
         };
         if let Err(death) = said {
-            self.bury(at, death);
+            self.bury(at, begun, death);
         } else if gone {
             self.depart(at);
         }
@@ -262,7 +263,7 @@ impl Table {
             self.told.push((at as u32, monotonic_micros()));
         }
         match heard {
-            Err(death) => self.bury(at, death),
+            Err(death) => self.bury(at, before, death),
             Ok(()) => self.progress(at, before),
         }
     }
@@ -279,7 +280,7 @@ impl Table {
             client.ok_or_else(nobody)?.life.hear_errand(bytes, who)
         });
         match (sender.zip(before), heard) {
-            (Some((at, _)), Err(death)) => self.bury(at, death),
+            (Some((at, before)), Err(death)) => self.bury(at, before, death),
             (Some((at, before)), Ok(())) => self.progress(at, before),
             // Without a sender it is no client's death; the connection is made anew when it is needed.
             (None, _) => {}
@@ -323,11 +324,13 @@ impl Table {
         self.finish_turn();
     }
 
-    fn bury(&mut self, at: usize, death: Death) {
+    /// `before` is how far the client was when the turn began in which it died: it may have settled and died in one.
+    fn bury(&mut self, at: usize, before: Phase, death: Death) {
         let Some(client) = self.clients.get_mut(at) else {
             return;
         };
-        let (waited, lived) = (client.life.waits(), client.life.phase.is_settled());
+        client.life.phase = before;
+        let (waited, lived) = (client.life.waits(), before.is_settled());
         client.end();
         self.messengers.recall(at);
         self.deaths.add(death);
@@ -365,7 +368,8 @@ impl Table {
             };
             if client.life.waits() && now.saturating_sub(client.since) > patience {
                 let phase = client.life.phase;
-                self.bury(at, Death::new(Cause::NoAnswer, format!("{} ms while {phase:?}", self.posting.patience_ms)));
+                let waited = format!("{} ms while {phase:?}", self.posting.patience_ms);
+                self.bury(at, phase, Death::new(Cause::NoAnswer, waited));
             }
         }
     }
