@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lakh::actor::Letter;
 use lakh::conn::{Connections, Message, Parting, Service, Talk};
+use lakh::upstream::{self, embedded::Offered};
 use serde_json::json;
 
 use peer::{Gateway, Heard, Peer, Shard, call, eventually, house};
@@ -42,9 +43,14 @@ fn each_child_is_restarted_and_only_its_own_clients_notice() {
         config.shards = SHARDS;
         config.guard.connections_max = 4_000;
         config.conn.handshake_ms = 60_000;
+        // Nobody is there, which is no reason not to live.
+        config
+            .upstreams
+            .insert("nobody".into(), upstream::config::Config { tcp: "127.0.0.1:1".into(), ..Default::default() });
+        config.embedded.offered = Offered::Always;
     });
     let mut clients: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(gateway.clients())).collect();
-    for child in ["profiler", "admin", "catalogue", "embedded"] {
+    for child in ["profiler", "admin", "catalogue", "embedded", "nobody"] {
         assert!(gateway.inject_panic(child), "{child} is in the tree");
         assert!(is_back(&gateway, child, 1), "{child} is restarted");
         assert!(answered(&mut clients, 1).iter().all(|&answered| answered), "{child} took clients along");

@@ -15,12 +15,17 @@ use crate::meter::Host;
 #[derive(Default)]
 pub struct Ground {
     /// Reads the configuration again.
-    pub reread: Option<Box<dyn Fn() -> Result<Config, String> + Send + Sync>>,
+    pub reread: Option<Box<Reread>>,
     /// Puts other log directives in force.
-    pub relog: Option<Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>>,
+    pub relog: Option<Box<Relog>>,
     /// Set once the process is asked to end: a start then waits for nobody.
     pub ending: Arc<AtomicBool>,
 }
+
+/// Reads a configuration, or says why it cannot.
+pub type Reread = dyn Fn() -> Result<Config, String> + Send + Sync;
+/// Takes log directives, or says why it does not.
+pub type Relog = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 /// What a reload has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

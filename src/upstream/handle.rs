@@ -1,6 +1,6 @@
 //! One upstream as everybody else sees it: its name, its door, and what it says of itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
 use super::mux::tally::Uses;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::Seat;
 use crate::mcp::{Level, Parcel, Profile, Revision};
@@ -32,6 +32,8 @@ pub(super) struct Door {
     /// True from the first errand after a collection until the next collection.
     rung: AtomicBool,
     bell: Notify,
+    /// Nobody will collect any more.
+    closed: AtomicBool,
 }
 
 /// How an upstream is, for people.
@@ -168,6 +170,29 @@ impl Upstream {
     /// Queues an errand and wakes the task if nobody else has since it last looked.
     pub fn post(&self, errand: Errand) {
         self.door.post(errand);
+        // Either this sees the mark, or whoever has set it sees the errand.
+        fence(Ordering::SeqCst);
+        if self.door.closed.load(Ordering::Relaxed) {
+            self.turn_away();
+        }
+    }
+
+    /// Its task has ended for good: who posts something now has an older directory, and is refused like all who wait.
+    pub(super) fn close(&self) {
+        self.door.closed.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.turn_away();
+    }
+
+    fn turn_away(&self) {
+        let trouble = Trouble::new(TroubleKind::Lost, "the gateway has stopped it").unsent();
+        while let Some(errand) = self.door.collect() {
+            match errand {
+                Errand::Call(task) => self.refuse(task.ticket, &trouble, None),
+                Errand::Watch { task: Some((ticket, _)), .. } => self.refuse(ticket, &trouble, None),
+                _ => {}
+            }
+        }
     }
 
     pub(super) const fn door(&self) -> &Door {

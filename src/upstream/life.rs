@@ -323,10 +323,7 @@ impl Life {
         let trouble = stopping();
         self.sessions.end().await;
         self.mux.drop_kept(&trouble);
-        self.upstream.door().quiet();
-        while let Some(errand) = self.upstream.door().collect() {
-            refuse(&self.upstream, errand, &trouble, None);
-        }
+        self.upstream.close();
         (self.shared.offers)(&self.upstream, Standing::Gone);
     }
 

@@ -64,6 +64,8 @@ pub struct Process {
     _greeting: BufReader<ChildStdout>,
     /// Where clients connect.
     pub clients: SocketAddr,
+    /// Where the operator looks.
+    pub admin: SocketAddr,
 }
 
 impl Process {
@@ -106,10 +108,14 @@ impl Process {
             .spawn()
             .expect("lakh starts");
         let mut greeting = BufReader::new(child.stdout.take().expect("its output"));
-        let line = greeting.by_ref().lines().map_while(Result::ok).find(|line| line.starts_with("clients"));
-        let line = line.expect("its greeting");
-        let clients = line.split_whitespace().nth(1).and_then(|addr| addr.parse().ok()).expect("an address");
-        Self { child, _greeting: greeting, clients }
+        let mut address = |of: &str| {
+            let line = greeting.by_ref().lines().map_while(Result::ok).find(|line| line.starts_with(of));
+            let line = line.expect("its greeting");
+            let address = line.split_whitespace().nth(1).map(|address| address.trim_start_matches("http://"));
+            address.and_then(|address| address.parse().ok()).expect("an address")
+        };
+        let (clients, admin) = (address("clients"), address("admin"));
+        Self { child, _greeting: greeting, clients, admin }
     }
 
     fn pid(&self) -> Pid {

@@ -1,0 +1,238 @@
+//! A changed file, put in force by a word to a running gateway: what changes does, and nobody is parted.
+
+mod peer;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use lakh::admin::Unreloaded;
+use lakh::config::Config;
+use lakh::tree::{Ground, Tree};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use peer::{PATIENCE, Peer, Process, call, eventually, request, scripted, text_of};
+
+/// A gateway and the file that it was started with.
+struct Reloadable {
+    lakh: Process,
+    file: PathBuf,
+}
+
+impl Reloadable {
+    fn start(name: &str, knobs: &str) -> Self {
+        let file = std::env::temp_dir().join(format!("lakh-reload-{name}-{}.toml", std::process::id()));
+        fs::write(&file, knobs).expect("a file");
+        let lakh = Process::in_front_of(&["--config", file.to_str().expect("text")], &[]);
+        Self { lakh, file }
+    }
+
+    fn write(&self, knobs: &str) {
+        fs::write(&self.file, knobs).expect("a file");
+    }
+
+    /// Status and body.
+    fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let mut socket = TcpStream::connect_timeout(&self.lakh.admin, PATIENCE).expect("the admin");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("answered");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        (head[9..12].parse().expect("a status"), body.to_owned())
+    }
+
+    #[track_caller]
+    fn reload(&self, knobs: &str) -> Value {
+        self.write(knobs);
+        let (status, body) = self.ask("POST", "/reload");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+
+    fn upstreams(&self) -> Vec<(String, String)> {
+        let all: Value = serde_json::from_str(&self.ask("GET", "/upstreams").1).expect("JSON");
+        let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        all.as_array().expect("a list").iter().map(|one| (text(one, "name"), text(one, "state"))).collect()
+    }
+
+    fn is_ready(&self, names: &[&str]) -> bool {
+        let ready: Vec<_> = names.iter().map(|name| ((*name).to_owned(), "ready".to_owned())).collect();
+        eventually(|| self.upstreams() == ready)
+    }
+}
+
+impl Drop for Reloadable {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// An upstream of that name, a process of its own, with some more knobs.
+fn section(name: &str, more: &str) -> String {
+    format!("[upstreams.{name}]\ncommand = [{:?}]\n{more}\n", scripted())
+}
+
+/// The answer, past news that lists have changed.
+fn answered(peer: &mut Peer, message: &Value) -> Value {
+    peer.say(message);
+    loop {
+        let heard = peer.hear_message();
+        if heard["id"] == message["id"] {
+            return heard;
+        }
+        assert!(heard["id"].is_null(), "{heard}");
+    }
+}
+
+fn tools(peer: &mut Peer) -> Vec<String> {
+    let list = answered(peer, &request(900, "tools/list", &json!({})));
+    let tools = list["result"]["tools"].as_array().expect("a list");
+    tools.iter().filter_map(|tool| tool["name"].as_str().map(Into::into)).collect()
+}
+
+/// The process that answers under this name.
+fn pid(peer: &mut Peer, tool: &str) -> Value {
+    let told = answered(peer, &call(901, tool, &json!({})));
+    serde_json::from_str::<Value>(text_of(&told)).expect("JSON")["pid"].clone()
+}
+
+#[test]
+fn upstreams_come_change_and_go_and_clients_stay() {
+    let a = section("a", "");
+    let gateway = Reloadable::start("stay", &a);
+    let (mut client, mut busy) = (Peer::line(gateway.lakh.clients), Peer::line(gateway.lakh.clients));
+    let first = pid(&mut client, "told");
+    busy.say(&call(1, "sleep", &json!({"ms": 3_000})));
+    assert!(busy.is_answered(2));
+
+    let told = gateway.reload(&(a.clone() + &section("b", "")));
+    assert_eq!((&told["added"], &told["removed"], &told["restarted"]), (&json!(["b"]), &json!([]), &json!([])));
+    assert!(gateway.is_ready(&["a", "b"]));
+    assert!(eventually(|| tools(&mut client).contains(&"b_echo".to_owned())), "both have one, so both have a prefix");
+    assert_eq!(pid(&mut client, "a_told"), first, "one that is as it was lives on");
+    let second = pid(&mut client, "b_told");
+    let answer = loop {
+        let heard = busy.hear_message();
+        if heard["id"] == 1 {
+            break heard;
+        }
+    };
+    assert!(answer["result"].is_object(), "a call in flight is answered: {answer}");
+
+    let told = gateway.reload(&(a.clone() + &section("b", "call_ms = 5000")));
+    assert_eq!((&told["added"], &told["removed"], &told["restarted"]), (&json!([]), &json!([]), &json!(["b"])));
+    assert!(gateway.is_ready(&["a", "b"]));
+    assert!(eventually(|| answered(&mut client, &call(3, "b_echo", &json!({})))["result"].is_object()));
+    assert_ne!(pid(&mut client, "b_told"), second, "one that has changed is started anew");
+    assert_eq!(pid(&mut client, "a_told"), first);
+
+    let told = gateway.reload(&section("b", "call_ms = 5000"));
+    assert_eq!((&told["removed"], &told["restarted"]), (&json!(["a"]), &json!([])));
+    assert!(eventually(|| tools(&mut client).first() == Some(&"echo".to_owned())), "alone, it needs no prefix");
+    assert!(gateway.is_ready(&["b"]));
+    let told = gateway.reload("");
+    assert_eq!(told["removed"], json!(["b"]));
+    assert_eq!(tools(&mut client), ["echo", "add", "sleep", "blob", "stats"], "nothing is behind it any more");
+    assert!(client.is_answered(9));
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_says_why() {
+    let a = section("a", "");
+    let gateway = Reloadable::start("broken", &a);
+    let mut client = Peer::line(gateway.lakh.clients);
+    let before = pid(&mut client, "told");
+    for (file, words) in [
+        ("[upstreams.a", "TOML"),
+        ("[upstreams.a]\ncomand = \"x\"", "did you mean `upstreams.a.command`"),
+        ("[upstreams.a]", "`upstreams.a` does not say where"),
+        ("[upstreams.a]\nhttp = \"http://h/${LAKHS_NO_SUCH}\"", "${LAKHS_NO_SUCH}"),
+        ("[conn]\noutbox_bytes_low = 999999999", "`conn.outbox_bytes_low`"),
+    ] {
+        gateway.write(file);
+        let (status, why) = gateway.ask("POST", "/reload");
+        assert!(
+            status == 422 && why.starts_with("nothing is changed: ") && why.contains(words),
+            "{file}: {status} {why}"
+        );
+        assert_eq!(pid(&mut client, "told"), before, "{file}");
+    }
+    fs::remove_file(&gateway.file).expect("it was there");
+    assert_eq!(gateway.ask("POST", "/reload").0, 422);
+    gateway.write(&a);
+    let told = gateway.reload(&a);
+    assert!(["added", "removed", "restarted", "applied", "left"].iter().all(|what| told[what] == json!([])), "{told}");
+}
+
+#[test]
+fn what_waits_for_a_restart_is_named() {
+    let gateway = Reloadable::start("left", "drain_ms = 1000\n");
+    let mut client = Peer::line(gateway.lakh.clients);
+    let told = gateway
+        .reload("drain_ms = 2000\nupstreams_start_ms = 5\n[catalogue]\nprefix = \"always\"\n[conn]\nidle_ms = 7\n");
+    assert_eq!(told["applied"], json!(["catalogue.prefix"]));
+    assert_eq!(told["left"], json!(["conn.idle_ms", "drain_ms", "upstreams_start_ms"]));
+    assert!(client.is_answered(1));
+}
+
+#[test]
+fn a_hangup_is_a_word_to_reload_too() {
+    let gateway = Reloadable::start("hangup", "");
+    let mut client = Peer::line(gateway.lakh.clients);
+    assert_eq!(tools(&mut client).len(), 5);
+    gateway.write(&section("a", ""));
+    gateway.lakh.signal(Signal::SIGHUP);
+    assert!(gateway.is_ready(&["a"]));
+    assert!(eventually(|| tools(&mut client).contains(&"grow".to_owned())));
+    gateway.write("no TOML");
+    gateway.lakh.signal(Signal::SIGHUP);
+    assert!(client.is_answered(3) && gateway.is_ready(&["a"]));
+}
+
+#[test]
+fn log_directives_are_in_force_unless_they_are_none() {
+    let wanted = Arc::new(Mutex::new(Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        shards: 1,
+        log: "info".into(),
+        ..Config::default()
+    }));
+    {
+        let mut config = wanted.lock().expect("whole");
+        config.admin.listen = ([127, 0, 0, 1], 0).into();
+        config.guard.connections_max = 100;
+    }
+    let (source, heard) = (Arc::clone(&wanted), Arc::new(Mutex::new(Vec::new())));
+    let hear = Arc::clone(&heard);
+    let ground = Ground {
+        reread: Some(Box::new(move || Ok(source.lock().expect("whole").clone()))),
+        relog: Some(Box::new(move |log| {
+            hear.lock().expect("whole").push(log.to_owned());
+            if log == "bad" { Err("no directive".into()) } else { Ok(()) }
+        })),
+        ..Ground::default()
+    };
+    let config = wanted.lock().expect("whole").clone();
+    let tree = Tree::plant_on(ground, config).expect("a gateway");
+    wanted.lock().expect("whole").log = "debug".into();
+    assert_eq!(tree.reload().expect("reloaded").applied, ["log"]);
+    assert_eq!(tree.reload().expect("reloaded").applied, Vec::<String>::new(), "once is enough");
+    wanted.lock().expect("whole").log = "bad".into();
+    assert_eq!(tree.reload(), Err(Unreloaded::Refused("no directive".into())));
+    assert_eq!(*heard.lock().expect("whole"), ["debug", "bad"]);
+}
+
+#[test]
+fn a_gateway_without_a_file_takes_its_flags_again() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let gateway = Reloadable { lakh, file: PathBuf::from("/no/such/file") };
+    let (status, told) = gateway.ask("POST", "/reload");
+    assert!(status == 200 && told.contains("\"restarted\":[]"), "{status} {told}");
+    assert!(gateway.is_ready(&["scripted"]));
+}
