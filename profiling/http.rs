@@ -147,7 +147,8 @@ impl Session {
         let list: Value = serde_json::from_str(&text[start..=end])?;
         let tools = list["result"]["tools"].as_array().ok_or_else(|| format!("no tools: {list}"))?;
         // lakh has an `echo` of its own, which answers without the server.
-        let is_ours = |tool: &&Value| tool["description"] == upstream::DESCRIPTION;
+        let is_ours =
+            |tool: &&Value| tool["description"].as_str().is_some_and(|text| text.ends_with(upstream::DESCRIPTION));
         let name = tools.iter().find(is_ours).and_then(|tool| tool["name"].as_str());
         Ok(name.ok_or_else(|| format!("not the tool of the server: {list}"))?.to_owned())
     }
