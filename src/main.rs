@@ -14,9 +14,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
 
+use lakh::cli::catalogue::Unlisted;
 use lakh::cli::fetch::Unfetched;
 use lakh::cli::profile::Unprofiled;
-use lakh::cli::catalogue::Unlisted;
 use lakh::cli::{Cli, Command, Serve, catalogue, doctor, profile, simulate};
 use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;

@@ -36,11 +36,9 @@ pub enum Sibling {
     /// A message that came in there and belongs here: a cancellation, a reply to a question, or any message where this
     /// connection carries all answers.
     Message(Box<str>),
-    /// The client goes on reading this one's answers there, behind the event with this number.
-    Resume { to: Key, inbox: Arc<Inbox>, after: u32 },
     /// The event with this number, of the stream that is read on here; `last` ends it.
     Event { number: u32, message: Box<[u8]>, last: bool },
-    /// Another stream of the client has taken this one's place.
+    /// Another stream of the client has taken this one's place, or what it carried is over.
     Replaced,
     /// The session has ended.
     Ended,

@@ -199,7 +199,8 @@ fn tree(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
 /// The servers behind the gateway, and what their tools are used for: a name each, up to the most that is told apart.
 fn upstreams(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     let all = (windows.upstreams)();
-    let each = |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
+    let each =
+        |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
     let states = all.iter().flat_map(|(one, _)| {
         let labels = move |state: &State| vec![("upstream", one.name.clone()), ("state", state.name().to_owned())];
         State::ALL.iter().map(move |state| (labels(state), u64::from(state.name() == one.state)))

@@ -177,7 +177,8 @@ fn what_a_reload_has_done_is_told_or_why_it_has_not() {
     assert!(status == 422 && why == "nothing is changed: lakh.toml: bad\n", "{status} {why}");
     assert_eq!(reload(Err(Unreloaded::NoSource)).0, 409);
     let served = served();
-    let foreign = "POST /reload HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n";
+    let foreign =
+        "POST /reload HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(served.send(foreign).0, 403, "a page of somebody else's");
 }
 

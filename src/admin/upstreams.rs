@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::mcp::Era;
 use crate::meter::Named;
+use crate::upstream::Upstream;
 use crate::upstream::config::One;
 use crate::upstream::handle::State;
 use crate::upstream::link::Target;
-use crate::upstream::Upstream;
 use crate::wire::json;
 
 /// One upstream at one moment.

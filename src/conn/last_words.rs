@@ -33,7 +33,7 @@ impl<S: Service> Bench<S> {
         let _ = self.talk(conn, desk, key, |service, talk| service.last_words(talk));
         match &conn.stage {
             Stage::WebSocket(_) => ws::write_close(&mut self.out, close_code, parting.name()),
-Stage::Http(_) => self.end_http(conn, parting),
+            Stage::Http(_) => self.end_http(conn, parting),
             Stage::Opening if speaks_http(conn) => {
                 http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default());
             }

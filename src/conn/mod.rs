@@ -274,9 +274,7 @@ impl<S: Service> Connections<S> {
                 return desk.inbox.post(Mail::Order(Order::Spread { news, after: at }));
             }
             at = Some(key);
-            let wants = |conn: &Connection<S::Session>| {
-                conn.is_told::<S>(&news)
-            };
+            let wants = |conn: &Connection<S::Session>| conn.is_told::<S>(&news);
             if self.pool.get(key).is_some_and(wants) {
                 told += 1;
                 self.run(desk, key, |bench, conn, desk| {

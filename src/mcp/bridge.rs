@@ -74,11 +74,9 @@ pub fn meta_for_modern(out: &mut Vec<u8>, profile: Option<&Profile>, level: Opti
 #[must_use]
 pub fn capabilities(profile: Option<&Profile>) -> String {
     let mut text = String::from("{");
-    for (capability, name) in [
-        (Capability::Roots, "roots"),
-        (Capability::Sampling, "sampling"),
-        (Capability::Elicitation, "elicitation"),
-    ] {
+    for (capability, name) in
+        [(Capability::Roots, "roots"), (Capability::Sampling, "sampling"), (Capability::Elicitation, "elicitation")]
+    {
         if profile.is_some_and(|profile| profile.can(capability)) {
             if text.len() > 1 {
                 text.push(',');
@@ -205,7 +203,8 @@ pub fn input_required(result: &str) -> Result<Option<InputRequired<'_>>, &'stati
     }
     let mut questions = Vec::new();
     for (key, request) in requests.and_then(json::members).into_iter().flatten() {
-        let [method, params] = json::pick(request, ["method", "params"]).map_err(|_| "a question has a member twice")?;
+        let [method, params] =
+            json::pick(request, ["method", "params"]).map_err(|_| "a question has a member twice")?;
         let method = method.and_then(json::string).ok_or("a question has no method")?;
         if questions.len() == QUESTIONS_MAX {
             return Err("more than 16 questions at once");

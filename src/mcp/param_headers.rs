@@ -145,7 +145,8 @@ fn header(
 
 /// RFC 9110, section 5.6.2.
 const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]
@@ -162,7 +163,8 @@ mod tests {
             "properties":{"n":{"type":"integer","x-mcp-header":"N"},"b":{"type":"boolean","x-mcp-header":"B"}}}}}"#;
         let mut headers = ParamHeaders::default();
         headers.insert("sql", read(schema).unwrap());
-        let mut values = headers.values("sql", r#""name":"sql","arguments":{"region":"us\u0041","deep":{"n":42.0,"b":true}}"#);
+        let mut values =
+            headers.values("sql", r#""name":"sql","arguments":{"region":"us\u0041","deep":{"n":42.0,"b":true}}"#);
         values.sort();
         let value = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(values, [value("B", "true"), value("N", "42"), value("Region", "usA")]);
@@ -189,7 +191,8 @@ mod tests {
             assert!(read(&with(property)).is_err(), "{property}");
         }
         assert!(read(r#"{"type":"string","x-mcp-header":"A"}"#).is_err(), "the root is no argument");
-        let twice = r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#;
+        let twice =
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#;
         assert!(read(twice).is_err());
     }
 

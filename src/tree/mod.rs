@@ -270,7 +270,8 @@ impl Tree {
     fn await_children(&self) -> Result<(), Unstarted> {
         let until = Instant::now() + START_TIMEOUT;
         // An upstream that fails at its start is no reason not to serve the others.
-        let is_up = |group: &str, child: &admin::Child| child.state == "running" || self.upstreams.has(group, &child.name);
+        let is_up =
+            |group: &str, child: &admin::Child| child.state == "running" || self.upstreams.has(group, &child.name);
         while !self.view().children().all(|(group, child)| is_up(group, child)) {
             if let Some(why) = self.given_up() {
                 return Err(Unstarted::Child(why));

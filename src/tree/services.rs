@@ -109,11 +109,7 @@ impl Services {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             // Two, so that one that is busy with a large catalogue delays nobody.
-            upstreams: Builder::new_multi_thread()
-                .worker_threads(2)
-                .thread_name("upstreams")
-                .enable_all()
-                .build()?,
+            upstreams: Builder::new_multi_thread().worker_threads(2).thread_name("upstreams").enable_all().build()?,
             admin: Builder::new_current_thread().enable_all().build()?,
             stop: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -183,20 +179,20 @@ impl Services {
 /// What the tool `stats` tells.
 pub(super) fn stats(berths: &Arc<[Berth]>, house: &Arc<House>) -> impl Fn() -> String + Send + Sync + 'static {
     let (berths, house) = (Arc::clone(berths), Arc::clone(house));
-        let began = Instant::now();
-        move || {
-            let sum = |read: fn(&ShardMeter) -> u64| berths.iter().map(|b| read(&b.meter)).sum::<u64>();
-            let memory = ProcessMemory::read();
-            serde_json::json!({
-                "connections": house.seats.taken(),
-                "connectionsMax": house.seats.max(),
-                "callsInFlight": house.in_flight.taken(),
-                "messagesIn": sum(|meter| meter.messages_in.get()),
-                "messagesOut": sum(|meter| meter.messages_out.get()),
-                "rssBytes": memory.map_or(0, |memory| memory.rss),
-                "shards": berths.len(),
-                "uptimeSeconds": began.elapsed().as_secs(),
-            })
-            .to_string()
-        }
+    let began = Instant::now();
+    move || {
+        let sum = |read: fn(&ShardMeter) -> u64| berths.iter().map(|b| read(&b.meter)).sum::<u64>();
+        let memory = ProcessMemory::read();
+        serde_json::json!({
+            "connections": house.seats.taken(),
+            "connectionsMax": house.seats.max(),
+            "callsInFlight": house.in_flight.taken(),
+            "messagesIn": sum(|meter| meter.messages_in.get()),
+            "messagesOut": sum(|meter| meter.messages_out.get()),
+            "rssBytes": memory.map_or(0, |memory| memory.rss),
+            "shards": berths.len(),
+            "uptimeSeconds": began.elapsed().as_secs(),
+        })
+        .to_string()
     }
+}

@@ -17,8 +17,8 @@ use crate::mcp::{CatalogueConfig, List};
 use crate::upstream::config::One;
 use crate::upstream::embedded::{Embedded, Offered};
 use crate::upstream::handle::State;
-use crate::upstream::mux::tally::Uses;
 use crate::upstream::life::live;
+use crate::upstream::mux::tally::Uses;
 use crate::upstream::{Directories, Directory, Loudness, Offers, Shared, Upstream};
 
 /// The group that they are in.

@@ -132,7 +132,8 @@ impl Gather {
         }
         let key = json::pick(text, [list.key()]).ok().and_then(|[key]| json::string(key?));
         let most = if list.key() == "name" { NAME_BYTES_MAX } else { URI_BYTES_MAX };
-        let Some(key) = key.filter(|key| !key.is_empty() && key.len() <= most && !key.contains(char::is_control)) else {
+        let Some(key) = key.filter(|key| !key.is_empty() && key.len() <= most && !key.contains(char::is_control))
+        else {
             self.complain(list, "an entry without a usable name is left out", text);
             return true;
         };

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
-use super::gather::Gather;
 use super::handle::{Door, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
+use super::lists::Lists;
 use super::mux::{Heard, Mux, Own, Terms};
 use super::offers::Standing;
 use super::probe::{Agreed, Finding, Question, judge};
@@ -25,15 +25,13 @@ use crate::mcp::{Era, Features, Offer, Revision, Topics, bridge};
 const UNSENT_HIGH: usize = 1 << 20;
 /// How long calls wait while a lost connection is opened anew, before they are refused.
 const HOLD: Duration = Duration::from_millis(1_500);
+/// How long, once it is known that a session is lost, the other calls of it may be told so themselves: then they may be
+/// repeated, too.
+const FAREWELL: Duration = Duration::from_millis(250);
 /// A link that has served this long was a good one: the pauses begin anew.
 const GOOD: Duration = Duration::from_secs(10);
-/// How long changes of a list are collected.
-const COALESCE: Duration = Duration::from_millis(100);
-/// Lists are not gathered more often than this for their age alone, and pauses do not grow beyond the other.
-const FRESH_MIN: Duration = Duration::from_secs(5);
-const FRESH_MAX: Duration = Duration::from_secs(3_600);
 /// Longest wait for a page of a list, and for the answer to `initialize`.
-const OWN_WAIT: Duration = Duration::from_secs(30);
+pub(super) const OWN_WAIT: Duration = Duration::from_secs(30);
 
 /// Lives until `stop` says so.
 pub async fn live(
@@ -78,13 +76,13 @@ pub(super) struct Life {
     pub(super) upstream: Arc<Upstream>,
     target: Target,
     pub(super) knobs: Knobs,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) mux: Mux,
     /// The client's own door, where it has a session of its own.
     door: Option<Arc<Door>>,
     /// What is offered to a legacy server.
     capabilities: String,
-    last: Option<(Offer, ParamHeaders)>,
+    pub(super) last: Option<(Offer, ParamHeaders)>,
     sessions: Sessions,
     /// Whether the last link came so far as to serve.
     serves: bool,
@@ -100,12 +98,7 @@ impl Life {
         tag: u64,
         floor: u32,
     ) -> Self {
-        let terms = Terms {
-            revision: Revision::NEWEST,
-            features: Features::NONE,
-            http: false,
-            private: tag > 0,
-        };
+        let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: tag > 0 };
         let mux =
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
         let sessions = Sessions::new(
@@ -133,7 +126,7 @@ impl Life {
         Self { door: Some(door), ..life }
     }
 
-    fn is_private(&self) -> bool {
+    pub(super) fn is_private(&self) -> bool {
         self.door.is_some()
     }
 
@@ -189,7 +182,7 @@ impl Life {
     }
 
     fn agree(&mut self, link: &mut Link, agreed: &Agreed) {
-        let http = !matches!(link.kind(), Kind::Stdio | Kind::Tcp);
+        let http = link.kind() == Kind::Http;
         self.mux.agreed(agreed.revision, agreed.features, http);
         link.agreed(agreed.revision);
         if agreed.revision.era() == Era::Legacy {
@@ -238,19 +231,25 @@ impl Life {
     }
 
     /// Serves until the link, or everything, ends.
-    async fn serve(&mut self, link: &mut Link, agreed: &Agreed, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
+    async fn serve(
+        &mut self,
+        link: &mut Link,
+        agreed: &Agreed,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Trouble> {
         let mut lists = Lists::new(!self.is_private());
         let upstream = Arc::clone(&self.upstream);
         let own_door = self.door.clone();
         let door: &Door = own_door.as_deref().unwrap_or_else(|| upstream.door());
         let mut now = Instant::now();
         self.mux.reopen(self.shared.loudness.least(), now, link);
-        let mut idle_since = now;
+        let (mut idle_since, mut lost_until) = (now, None);
         let mut alarm = Box::pin(sleep(Duration::ZERO));
         loop {
             // Once more even if nobody rang: what was left for the high mark.
             door.quiet();
-            while link.unsent() < UNSENT_HIGH
+            while lost_until.is_none()
+                && link.unsent() < UNSENT_HIGH
                 && let Some(errand) = door.collect()
             {
                 if matches!(errand, Errand::Leave { .. }) && self.is_private() {
@@ -265,8 +264,11 @@ impl Life {
             for uri in self.mux.updated.drain(..) {
                 (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri) });
             }
-            if let Some(trouble) = self.mux.lost.take() {
-                return Err(trouble);
+            if let Some(trouble) = &self.mux.lost {
+                let until = *lost_until.get_or_insert(now + FAREWELL);
+                if !self.mux.has_calls() || now >= until {
+                    return Err(trouble.clone());
+                }
             }
             if self.mux.is_busy() || !self.is_private() {
                 idle_since = now;
@@ -274,14 +276,14 @@ impl Life {
                 return Ok(());
             }
             let idle = self.is_private().then(|| idle_since + self.knobs.session_idle);
-            let due = [self.mux.deadline(), lists.due, idle].into_iter().flatten().min();
-            let due = due.unwrap_or_else(|| now + FRESH_MAX).max(now + Duration::from_millis(1));
+            let due = [self.mux.deadline(), lists.due, idle, lost_until].into_iter().flatten().min();
+            let due = due.unwrap_or_else(|| now + Duration::from_secs(3_600)).max(now + Duration::from_millis(1));
             if alarm.deadline() != due.into() {
                 alarm.as_mut().reset(due.into());
             }
             tokio::select! {
                 filled = link.fill() => filled?,
-                () = door.rung(), if link.unsent() < UNSENT_HIGH => {}
+                () = door.rung(), if lost_until.is_none() && link.unsent() < UNSENT_HIGH => {}
                 () = &mut alarm => {}
                 () = self.sessions.ended() => {}
                 () = stopped(stop) => return Ok(()),
@@ -290,66 +292,7 @@ impl Life {
         }
     }
 
-    /// Gathers what is offered: at first, when it has changed, and when it is old.
-    fn keep_lists(&mut self, lists: &mut Lists, agreed: &Agreed, now: Instant, link: &mut Link) {
-        for (own, heard) in std::mem::take(&mut self.mux.heard) {
-            if let (Own::Page(list), Some(gather)) = (own, &mut lists.gather) {
-                gather.take(list, &heard);
-                lists.asked = false;
-            }
-        }
-        let changed = std::mem::take(&mut self.mux.changed);
-        if changed != Topics::default() {
-            lists.changed = Topics(lists.changed.0 | changed.0);
-            let soon = now + COALESCE;
-            lists.due = Some(lists.due.map_or(soon, |due| due.min(soon)));
-        }
-        if lists.gather.is_none() && lists.due.is_some_and(|due| due <= now) {
-            lists.due = None;
-            let changed = std::mem::take(&mut lists.changed);
-            // Nothing has changed that we know of: all of it is old.
-            let changed = if changed == Topics::default() { Topics(u8::MAX) } else { changed };
-            let last = self.last.as_ref().filter(|_| lists.gathered);
-            let http = self.mux.terms().http;
-            let max = self.knobs.entries_max;
-            lists.gather = Some(Gather::new(&self.upstream.name, agreed, last, changed, max, http));
-        }
-        if lists.asked {
-            return;
-        }
-        match lists.gather.as_ref().map(Gather::next) {
-            Some(Some((list, params))) => {
-                lists.asked = self.mux.ask(Own::Page(list), list.method(), &params, OWN_WAIT, now, link).is_some();
-            }
-            Some(None) => {
-                if let Some(gather) = lists.gather.take() {
-                    self.gathered(lists, gather.finish(), now);
-                    self.mux.speak(now, link);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn gathered(&mut self, lists: &mut Lists, (offer, params): (Offer, ParamHeaders), now: Instant) {
-        let first = !lists.gathered;
-        let same = !first && self.last.as_ref().is_some_and(|(last, _)| *last == offer);
-        lists.age(offer.fresh, same, now);
-        lists.gathered = true;
-        self.mux.listed(params.clone());
-        if first {
-            self.mux.listen(now);
-            self.show(State::Ready);
-        }
-        let entries = offer.lists.iter().map(Vec::len).sum();
-        self.upstream.look(|view| view.entries = entries);
-        self.last = Some((offer.clone(), params));
-        if !same {
-            (self.shared.offers)(&self.upstream, Standing::Present(offer));
-        }
-    }
-
-    fn show(&self, state: State) {
+    pub(super) fn show(&self, state: State) {
         if !self.is_private() {
             self.upstream.look(|view| {
                 view.state = state;
@@ -412,36 +355,6 @@ impl Life {
     }
 }
 
-/// Where the gathering of one link is.
-struct Lists {
-    gather: Option<Gather>,
-    /// Whether a page was asked for and has not come.
-    asked: bool,
-    /// When the next one begins.
-    due: Option<Instant>,
-    changed: Topics,
-    /// Whether this link has had one.
-    gathered: bool,
-    /// How long lists are left alone for their age.
-    pause: Duration,
-}
-
-impl Lists {
-    fn new(wanted: bool) -> Self {
-        let due = wanted.then(Instant::now);
-        Self { gather: None, asked: false, due, changed: Topics::default(), gathered: false, pause: FRESH_MIN }
-    }
-
-    /// When to look again for their age alone: as long as they are fresh, and longer each time nothing was new, as whoever
-    /// polls must do (spec 2026-07-28 server/utilities/caching#freshness-calculation).
-    fn age(&mut self, fresh: Option<Duration>, same: bool, now: Instant) {
-        let Some(fresh) = fresh else { return };
-        self.pause = if same { (self.pause * 2).min(FRESH_MAX) } else { FRESH_MIN };
-        let due = now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400))));
-        self.due = Some(self.due.map_or(due, |known| known.min(due)));
-    }
-}
-
 /// Pauses that double.
 struct Pauses {
     min: Duration,
@@ -466,7 +379,7 @@ impl Pauses {
 }
 
 /// Between the whole and five quarters of it, so that many do not come at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let mut random = [0; 4];
     // Without randomness there is no jitter, and no harm.
     let _ = getrandom::fill(&mut random);

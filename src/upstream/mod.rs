@@ -7,6 +7,7 @@ mod gather;
 pub mod handle;
 pub mod life;
 pub mod link;
+mod lists;
 pub mod loudness;
 pub mod mcp_json;
 pub mod minder;

@@ -114,7 +114,9 @@ const fn is_a_no(trouble: &Trouble) -> bool {
 
 fn fall_back(pinned: Option<Era>, why: &str) -> Finding {
     match pinned {
-        Some(Era::Modern) => Finding::Hopeless(Trouble::new(TroubleKind::Garbage, format!("era = \"modern\", but {why}"))),
+        Some(Era::Modern) => {
+            Finding::Hopeless(Trouble::new(TroubleKind::Garbage, format!("era = \"modern\", but {why}")))
+        }
         _ => Finding::Ask(Question::Initialize),
     }
 }
@@ -206,7 +208,9 @@ mod tests {
             "resources":{"subscribe":true}},"instructions":"x","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"}}}"#;
         let Finding::Agreed(agreed) = judge(Question::Discover, &result(modern), None) else { panic!("it is modern") };
         assert_eq!(agreed.revision, Revision::V2026_07_28);
-        assert!(agreed.features.has(Features::TOOLS.and(Features::SUBSCRIBE)) && !agreed.features.has(Features::PROMPTS));
+        assert!(
+            agreed.features.has(Features::TOOLS.and(Features::SUBSCRIBE)) && !agreed.features.has(Features::PROMPTS)
+        );
         assert_eq!(agreed.server_info.as_deref(), Some(r#"{"name":"s"}"#));
         let mute = Heard::Failed(Trouble::new(TroubleKind::Mute, ""));
         for heard in [error(-32601), error(-32602), error(-32000), error(0), result("{}"), result("[]"), mute] {

@@ -8,8 +8,8 @@ use super::link::Limits;
 use super::loudness::Loudness;
 use super::offers::Standing;
 use crate::actor::News;
-use crate::mcp::request_state::Secret;
 use crate::mcp::Era;
+use crate::mcp::request_state::Secret;
 
 /// How one upstream is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +69,13 @@ impl Default for Knobs {
     }
 }
 
+/// Whoever is told how an upstream stands.
+pub type Tell = dyn Fn(&Arc<Upstream>, Standing) + Send + Sync;
+
 /// What all upstreams' lives share.
 pub struct Shared {
     /// Told when an upstream comes, changes what it offers, or goes.
-    pub offers: Box<dyn Fn(&Arc<Upstream>, Standing) + Send + Sync>,
+    pub offers: Box<Tell>,
     /// Tells all clients who asked for it; lists that change are told by [`Self::offers`].
     pub spread: Box<dyn Fn(News) + Send + Sync>,
     /// How talkative servers should be.

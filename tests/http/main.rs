@@ -4,6 +4,7 @@
 mod peer;
 
 mod legacy;
+mod letters;
 mod modern;
 mod old;
 mod refused;

@@ -17,8 +17,7 @@ fn what_cannot_be_served_is_told_and_the_connection_lives_on() {
     let mut client = Http::connect(gateway.clients());
     for (from, to, status, refusal) in [
         ("/mcp", "/elsewhere", 404, Refusal::NotFound),
-        ("POST", "PUT", 405, Refusal::Method),
-        ("POST", "HEAD", 405, Refusal::Method),
+        ("POST /mcp", "POST /sse", 405, Refusal::Method),
         ("application/json, text/event-stream", "application/json", 406, Refusal::NotAcceptable),
         ("application/json, text/event-stream", "text/event-stream", 406, Refusal::NotAcceptable),
         ("application/json, text/event-stream", "text/html", 406, Refusal::NotAcceptable),

@@ -44,7 +44,7 @@ fn a_question_without_an_owner_is_refused_by_name() {
 /// Each client has a server of its own: the question can only be its.
 #[test]
 fn with_a_session_each_every_question_has_an_owner() {
-    let lakh = Process::in_front_of_scripted(&[("LAKH_UPSTREAMS_SCRIPTED_SHARING", "per-session")]);
+    let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"");
     let mut one = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
     let mut other = Peer::capable(lakh.clients, &json!({"elicitation":{}}));
     assert_ne!(super::told(&mut one)["pid"], super::told(&mut other)["pid"]);

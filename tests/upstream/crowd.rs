@@ -77,6 +77,6 @@ fn a_thousand_clients_that_count_from_0_get_their_own_answers() {
     for peer in &mut peers {
         assert!(peer.is_answered(0), "something else came, or the end");
     }
-    let told = super::told(&mut peers[0]);
-    assert_eq!(told["cancelled"].as_array().map(Vec::len), Some(CLIENTS), "each cancellation reached the server");
+    // What was cancelled before it was sent never reached it; the rest was cancelled there too.
+    assert_eq!(super::told(&mut peers[0])["pending"], 0, "the server still works for nobody");
 }

@@ -46,7 +46,7 @@ fn a_message_with_a_result_and_an_error_is_no_answer() {
 
 #[test]
 fn a_silent_server_is_waited_for_as_long_as_the_knob_says() {
-    let lakh = Process::in_front_of_scripted(&[("LAKH_UPSTREAMS_SCRIPTED_CALL_MS", "300")]);
+    let lakh = Process::in_front_of_scripted_with("call_ms = 300");
     let (mut waits, mut neighbour) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
     assert_named(&waits.ask(&call(1, "lie", &json!({"how":"nothing"}))));
     assert_eq!(text_of(&neighbour.ask(&call(1, "echo", &json!({"text":"me"})))), "me");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::session::{HttpSession, Place};
 use super::{Http, Listening};
-use crate::actor::{Desk, Sibling, Tick};
+use crate::actor::{Desk, Tick};
 use crate::conn::config::Limits;
 use crate::conn::connection::{Connection, Due, Stage};
 use crate::conn::service::{Service, Talk};
@@ -39,8 +39,6 @@ pub(in crate::conn) struct Exchange {
     stream: u32,
     /// The number of its last event.
     number: u32,
-    /// Where its events are read on.
-    resumed: Option<Place>,
 }
 
 impl Exchange {
@@ -58,7 +56,6 @@ impl Exchange {
             since: now,
             stream: 0,
             number: 0,
-            resumed: None,
         }
     }
 
@@ -72,6 +69,11 @@ impl Exchange {
             Self { began: false, since, .. } => Some((since + limits.http_sse_after, Due::Ping)),
             Self { began: true, .. } => limits.keepalive.map(|every| (heard + every, Due::Ping)),
         }
+    }
+
+    /// Whether the client reads its events on another connection.
+    pub(super) fn is_read_elsewhere(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.state().is_read_on(self.stream, None))
     }
 
     /// Whether its events have ids, so that a client that has lost it can read on.
@@ -323,9 +325,6 @@ impl<S: Service> Bench<S> {
         let sessions = &self.house.sessions;
         let to = (&self.house.config.http, &sessions.replayed);
         session.state().keep(id, message, last, sessions.now_ms(), to);
-        if let Some(place) = &exchange.resumed {
-            place.tell(Sibling::Event { number: id.number, message: message.into(), last });
-        }
     }
 
     /// Proxies must not take the connection for dead: begins the event stream, or says something in it.
@@ -352,19 +351,6 @@ impl<S: Service> Bench<S> {
         }
     }
 
-    /// The client reads on elsewhere.
-    pub(super) fn resume(&mut self, conn: &mut Connection<S::Session>, place: Place, after: u32, desk: &Desk<'_>) {
-        let Stage::Http(Http::Answering(exchange)) = &mut conn.stage else { return };
-        let Some(session) = exchange.session.clone() else { return };
-        for kept in session.state().behind(EventId { stream: exchange.stream, number: after }) {
-            place.tell(Sibling::Event { number: kept.id.number, message: kept.message.clone(), last: kept.last });
-        }
-        exchange.resumed = Some(place);
-        if !exchange.gone {
-            self.detach(conn, desk);
-        }
-    }
-
     /// Whether the client's call outlives its connection: one of a session whose events have ids. A lost connection is
     /// no cancellation (spec 2025-11-25 basic/transports#sending-messages-to-the-server), and the client can come back for the
     /// rest. A call without such a stream is cancelled: nobody could ever read its answer.
@@ -384,7 +370,8 @@ impl<S: Service> Bench<S> {
         may
     }
 
-    fn detach(&mut self, conn: &mut Connection<S::Session>, desk: &Desk<'_>) {
+    /// Nothing more is written and read: the client has lost the stream, or reads on elsewhere.
+    pub(super) fn detach(&mut self, conn: &mut Connection<S::Session>, desk: &Desk<'_>) {
         let Stage::Http(Http::Answering(exchange)) = &mut conn.stage else { return };
         exchange.gone = true;
         exchange.since = desk.now;

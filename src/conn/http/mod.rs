@@ -30,6 +30,7 @@ use super::config::Limits;
 use super::connection::{Connection, Due, Stage};
 use super::service::Service;
 use crate::actor::{News, Tick};
+use crate::pool::Key;
 use crate::wire::http;
 
 pub use config::Config;
@@ -73,10 +74,18 @@ pub(in crate::conn) struct Standing {
     old: bool,
 }
 
+impl Standing {
+    /// Whether no other connection has taken its place.
+    fn is_current(&self, key: Key) -> bool {
+        let state = self.session.state();
+        if self.resumed { state.is_read_on(self.number, Some(key)) } else { state.is_newest(self.number) }
+    }
+}
+
 impl Drop for Standing {
     fn drop(&mut self) {
         let mut state = self.session.state();
-        if state.stream.as_ref().is_some_and(|(_, number)| *number == self.number && !self.resumed) {
+        if state.is_newest(self.number) && !self.resumed {
             state.stream = None;
             state.forget_posted();
         }

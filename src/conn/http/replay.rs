@@ -17,8 +17,6 @@ pub(super) struct Replay {
 /// One event as it was sent.
 pub(super) struct Event {
     pub(super) id: EventId,
-    /// No other follows on its stream.
-    pub(super) last: bool,
     pub(super) message: Box<[u8]>,
     /// When it was sent, in milliseconds of the house.
     at: u64,
@@ -30,7 +28,7 @@ impl Replay {
     }
 
     /// Keeps an event; one that is larger than all that may be kept is not.
-    pub(super) fn keep(&mut self, id: EventId, message: &[u8], last: bool, now: u64, config: &Config) {
+    pub(super) fn keep(&mut self, id: EventId, message: &[u8], now: u64, config: &Config) {
         let bytes = message.len() + size_of::<Event>();
         while self.events.len() >= config.replay_events_max || self.bytes + bytes > config.replay_bytes_max {
             if !self.drop_oldest() {
@@ -42,7 +40,7 @@ impl Replay {
         }
         self.total.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        self.events.push_back(Event { id, last, message: message.into(), at: now });
+        self.events.push_back(Event { id, message: message.into(), at: now });
     }
 
     /// The events of the stream behind `after`, in their order.
@@ -87,8 +85,8 @@ mod tests {
         let total = Arc::new(AtomicUsize::new(0));
         let mut replay = Replay::new(Arc::clone(&total));
         for number in 1..=3 {
-            replay.keep(id(1, number), b"{}", false, u64::from(number), &config);
-            replay.keep(id(2, number), b"[]", number == 3, u64::from(number), &config);
+            replay.keep(id(1, number), b"{}", u64::from(number), &config);
+            replay.keep(id(2, number), b"[]", u64::from(number), &config);
         }
         let numbers = |replay: &Replay, after| replay.behind(after).map(|event| event.id.number).collect::<Vec<_>>();
         assert_eq!(numbers(&replay, id(1, 0)), [2, 3]);
@@ -105,7 +103,7 @@ mod tests {
         let total = Arc::new(AtomicUsize::new(0));
         let mut replays = [Replay::new(Arc::clone(&total)), Replay::new(Arc::clone(&total))];
         for number in 1..10 {
-            replays.iter_mut().for_each(|replay| replay.keep(id(1, number), &[b'x'; 20], false, 0, &config));
+            replays.iter_mut().for_each(|replay| replay.keep(id(1, number), &[b'x'; 20], 0, &config));
         }
         assert!((1..=200).contains(&total.load(Ordering::Relaxed)));
         drop(replays);

@@ -79,8 +79,10 @@ impl<S: Service> Bench<S> {
                     Err(Stop::Parting(parting)) => Err(parting),
                     Err(Stop::Refusal(refusal)) => {
                         let manner = Manner::of(&request);
-                        // Whoever is not welcome is to leave; an upgrade that failed would be tried again as it is.
-                        let keep = manner.keep && refusal != Refusal::Full && !request.wants_websocket;
+                        // Whoever is not welcome is to leave; an upgrade that failed would be tried again as it is; and an
+                        // answer to HEAD has no body (RFC 9110, section 9.3.2), so that this one would be taken for the next.
+                        let plain = request.method != Method::Other && !request.wants_websocket;
+                        let keep = manner.keep && refusal != Refusal::Full && plain;
                         let parting = self.refuse(refusal, Manner { keep, ..manner });
                         if keep { Ok(Step::Done(consumed)) } else { Err(parting) }
                     }

@@ -57,6 +57,8 @@ struct Waiting {
     ids: Vec<Box<str>>,
     /// The questions that wait there for the client's reply.
     asked: Vec<u64>,
+    /// Where its events are read on by a client that lost them.
+    reader: Option<Place>,
 }
 
 /// Where a connection is.
@@ -116,7 +118,8 @@ impl HttpSession {
         let mut state = self.state();
         state.ended = true;
         let stream = state.stream.take().map(|(place, _)| place);
-        let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting).map(|waiting| waiting.place);
+        let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting);
+        let waiting = waiting.flat_map(|waiting| [Some(waiting.place), waiting.reader]).flatten();
         stream.into_iter().chain(waiting).for_each(|place| place.tell(Sibling::Ended));
         // What it wanted to be told ends with it, also while a connection still knows it.
         let resident = std::mem::take(&mut state.resident);
@@ -149,13 +152,16 @@ impl State {
 
     /// Notes that a POST waits.
     pub(super) fn wait(&mut self, stream: u32, place: Place, ids: Vec<Box<str>>) {
-        self.busy().waiting.push(Waiting { stream, place, ids, asked: Vec::new() });
+        self.busy().waiting.push(Waiting { stream, place, ids, asked: Vec::new(), reader: None });
     }
 
     /// The POST with this stream waits no longer.
     pub(super) fn done(&mut self, stream: u32) {
         if let Some(busy) = &mut self.busy {
-            busy.waiting.retain(|waiting| waiting.stream != stream);
+            for over in busy.waiting.extract_if(.., |waiting| waiting.stream == stream) {
+                // It ended without a last event.
+                over.reader.into_iter().for_each(|reader| reader.tell(Sibling::Replaced));
+            }
         }
         self.forget_posted();
     }
@@ -182,17 +188,39 @@ impl State {
         asker.map(|waiting| &waiting.place).or(self.stream.as_ref().map(|(place, _)| place)).cloned()
     }
 
-    /// Where the POST with this stream is.
-    pub(super) fn who_serves(&self, stream: u32) -> Option<Place> {
-        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
-        waiting.find(|waiting| waiting.stream == stream).map(|waiting| waiting.place.clone())
+    /// The events of a POST's stream are read on there; false if it is over.
+    pub(super) fn read_on(&mut self, stream: u32, reader: Place) -> bool {
+        let mut waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
+        let Some(waiting) = waiting.find(|waiting| waiting.stream == stream) else { return false };
+        // Whoever read it before is not to hear the same.
+        let before = waiting.reader.replace(reader).unwrap_or_else(|| waiting.place.clone());
+        before.tell(Sibling::Replaced);
+        true
     }
 
-    /// Keeps an event for who comes back.
+    /// Whether that connection is where the events of a POST's stream are read on; any one, without a key.
+    pub(super) fn is_read_on(&self, stream: u32, key: Option<Key>) -> bool {
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        let reader = waiting.find(|waiting| waiting.stream == stream).and_then(|waiting| waiting.reader.as_ref());
+        reader.is_some_and(|reader| key.is_none_or(|key| reader.key == key))
+    }
+
+    /// Whether the stream with this number is the one that a GET opened last.
+    pub(super) fn is_newest(&self, number: u32) -> bool {
+        self.stream.as_ref().is_some_and(|(_, newest)| *newest == number)
+    }
+
+    /// Keeps an event for who comes back, and tells it who has.
     pub(super) fn keep(&mut self, id: EventId, message: &[u8], last: bool, now: u64, to: (&Config, &Arc<AtomicUsize>)) {
         let (config, total) = to;
+        let mut waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
+        if let Some(waiting) = waiting.find(|waiting| waiting.stream == id.stream) {
+            let reader = if last { waiting.reader.take() } else { waiting.reader.clone() };
+            let event = || Sibling::Event { number: id.number, message: message.into(), last };
+            reader.into_iter().for_each(|reader| reader.tell(event()));
+        }
         let replay = self.busy().replay.get_or_insert_with(|| Replay::new(Arc::clone(total)));
-        replay.keep(id, message, last, now, config);
+        replay.keep(id, message, now, config);
     }
 
     /// The events kept of this stream, behind this one.

@@ -72,16 +72,14 @@ impl<S: Service> Bench<S> {
     }
 
     /// Goes on with the stream of a POST; true if it is at its end.
-    fn read_on(&mut self, session: &HttpSession, place: Place, after: EventId, chunked: bool) -> bool {
-        let state = session.state();
-        if let Some(server) = state.who_serves(after.stream) {
-            server.tell(Sibling::Resume { to: place.key, inbox: place.inbox, after: after.number });
-            return false;
-        }
+    fn read_on(&mut self, session: &HttpSession, reader: Place, after: EventId, chunked: bool) -> bool {
+        let mut state = session.state();
+        // Under one lock: what comes from now on comes by letter, behind what is kept.
+        let goes_on = state.read_on(after.stream, reader);
         for kept in state.behind(after) {
             event::write_message(&mut self.out, chunked, Some(kept.id), &kept.message);
         }
-        true
+        !goes_on
     }
 
     /// A letter from another connection of the same session.
@@ -97,10 +95,14 @@ impl<S: Service> Bench<S> {
                 session.state().posted();
                 self.message(conn, Message::Text(&text), desk, key)
             }
-            (Sibling::Resume { to, inbox, after }, Stage::Http(Http::Answering(_))) => {
-                self.resume(conn, Place { inbox, key: to }, after, desk);
+            // A letter may come late, when the connection does something else already.
+            (Sibling::Replaced, Stage::Http(Http::Answering(exchange))) => {
+                if exchange.is_read_elsewhere() {
+                    self.detach(conn, desk);
+                }
                 Ok(())
             }
+            (Sibling::Replaced, Stage::Http(Http::Streaming(standing))) if standing.is_current(key) => Ok(()),
             (Sibling::Event { number, message, last }, Stage::Http(Http::Streaming(standing))) if standing.resumed => {
                 let id = EventId { stream: standing.number, number };
                 let (keep, chunked) = (standing.keep, standing.chunked);

@@ -10,8 +10,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use super::reference::{Missing, expand};
 use super::{Config, Sharing, Speaks, is_name};
 use crate::mcp::Era;
-use crate::upstream::embedded::Embedded;
 use crate::upstream::Knobs;
+use crate::upstream::embedded::Embedded;
 use crate::upstream::link::{Limits, Target};
 
 /// One upstream, ready to be started. Two that are equal need no restart between them.

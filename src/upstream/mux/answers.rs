@@ -18,13 +18,7 @@ const UPDATED_MAX: usize = 10_000;
 
 impl Mux {
     /// An answer, to `number` by its id, on the response stream of `on`.
-    pub(super) fn answered(
-        &mut self,
-        on: Option<u64>,
-        number: Option<u64>,
-        answer: Result<&str, &str>,
-        now: Instant,
-    ) {
+    pub(super) fn answered(&mut self, on: Option<u64>, number: Option<u64>, answer: Result<&str, &str>, now: Instant) {
         let number = match (number, on) {
             (Some(number), None) => number,
             (Some(number), Some(on)) if number == on => number,
@@ -51,23 +45,17 @@ impl Mux {
     fn answer_call(&mut self, number: u64, answer: Result<&str, &str>, now: Instant) {
         let Some(Pending { work: Work::Call(task), repeated, .. }) = self.pending.get_mut(number) else { return };
         let server = self.terms.revision.era();
+        let (method, client) = (task.parcel.method, task.parcel.revision.era());
+        let mismatch = |error: &str| bridge::code(error) == Some(HEADER_MISMATCH);
         match answer {
-            Ok(result) if server == Era::Modern && task.parcel.revision.era() == Era::Legacy => {
-                if self.require_input(number, result, now) {
-                    return;
-                }
-            }
-            Err(error)
-                if server == Era::Modern
-                    && self.terms.http
-                    && task.parcel.method == Method::CallTool
-                    && !*repeated
-                    && bridge::code(error) == Some(HEADER_MISMATCH) =>
-            {
+            Err(error) if self.terms.http && method == Method::CallTool && !*repeated && mismatch(error) => {
                 // The tool's schema is another by now: list the tools anew, then try once more.
                 *repeated = true;
                 self.behind.push(number);
                 self.changed = Topics(self.changed.0 | Topics::TOOLS.0);
+                return;
+            }
+            Ok(result) if server != client && client == Era::Legacy && self.require_input(number, result, now) => {
                 return;
             }
             _ => {}
@@ -77,9 +65,14 @@ impl Mux {
         let outcome = if answer.is_ok() { "result" } else { "error" };
         let Task { parcel, ticket, place, .. } = *task;
         let answer = for_client(&parcel, server, answer);
-        self.ended(&parcel.name, since, now, bytes, got, outcome);
+        self.ended(&parcel, since, now, bytes, got, outcome);
         ticket.settle(answer);
         drop(place);
+    }
+
+    /// Whether calls wait for the tools to be listed anew.
+    pub(in crate::upstream) const fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
     }
 
     /// The tools are listed anew, as far as they can be: those who wait for that are tried once more.
@@ -87,6 +80,9 @@ impl Mux {
         self.params = params;
         for number in std::mem::take(&mut self.behind) {
             if let Some(number) = self.pending.renumber(number) {
+                if let Some(pending) = self.pending.get_mut(number) {
+                    pending.bytes = 0;
+                }
                 self.later.push(Later::Resend(number));
             }
         }
@@ -228,7 +224,11 @@ impl Mux {
             Some(least) => level.is_none_or(|level| level >= least),
             // A legacy server chooses itself until it is told (spec 2025-11-25 server/utilities/logging); a modern client
             // hears nothing it has not asked for (spec 2026-07-28 server/utilities/logging).
-            None => task.parcel.revision.era() == Era::Legacy,
+            // What another has asked for besides is too much.
+            None => {
+                task.parcel.revision.era() == Era::Legacy
+                    && (self.level.is_none() || level.is_none_or(|level| level >= Level::Info))
+            }
         };
         if wanted && !bytes.is_empty() {
             task.ticket.notice(bytes.into());

@@ -136,9 +136,7 @@ impl Mux {
 fn can_be_asked(pending: &Pending, needed: Capability) -> Result<(), Why> {
     let (Some(parcel), Some(client)) = (pending.parcel(), pending.client()) else { return Ok(()) };
     let can = match parcel.revision.era() {
-        Era::Legacy => {
-            client.can_be_asked && client.profile.as_ref().is_some_and(|profile| profile.can(needed))
-        }
+        Era::Legacy => client.can_be_asked && client.profile.as_ref().is_some_and(|profile| profile.can(needed)),
         Era::Modern => parcel.method.may_require_input() && bridge::meta_declares(&parcel.meta, needed),
     };
     let needed = needed.name();

@@ -92,18 +92,12 @@ impl Mux {
         if same { Ok(number) } else { Err("this requestState is for another request; repeat the first one") }
     }
 
-    fn resume(
-        &mut self,
-        number: u64,
-        responses: Option<&str>,
-        task: Box<Task>,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) {
+    fn resume(&mut self, number: u64, responses: Option<&str>, task: Box<Task>, now: Instant, sink: &mut impl Sink) {
         for (key_text, response) in responses.and_then(json::members).into_iter().flatten() {
             let asked = key_text.strip_prefix(KEY).and_then(super::speech::number);
             let asked = asked.filter(|&asked| self.asked.get(asked).is_some_and(|asked| asked.call == number));
-            let Some(Asked { by: By::Request { id, .. }, .. }) = asked.and_then(|asked| self.asked.remove(asked)) else {
+            let Some(Asked { by: By::Request { id, .. }, .. }) = asked.and_then(|asked| self.asked.remove(asked))
+            else {
                 continue;
             };
             if let Some(pending) = self.pending.get_mut(number) {
@@ -119,7 +113,7 @@ impl Mux {
         if let Some(answer) = parked.answer.take() {
             let (since, bytes) = (pending.since, pending.bytes);
             self.remove(number);
-            self.ended(&task.parcel.name, since, now, bytes, 0, "result");
+            self.ended(&task.parcel, since, now, bytes, 0, "result");
             return task.ticket.settle(answer);
         }
         let waits = pending.asked > 0;
@@ -152,7 +146,12 @@ impl Mux {
         });
         if let Some(question) = unable {
             let what = crate::mcp::fault::excerpt(&question.method);
-            self.give_up(number, "cannot_be_asked", &format!("it asks for {what}, which this client has not declared"), now);
+            self.give_up(
+                number,
+                "cannot_be_asked",
+                &format!("it asks for {what}, which this client has not declared"),
+                now,
+            );
             return true;
         }
         if pending.rounds >= ROUNDS_MAX {
@@ -221,7 +220,7 @@ impl Mux {
         let name = &self.upstream.name;
         let data = serde_json::json!({"upstream": &**name, "reason": reason, "retry": false}).to_string();
         let message = format!("Upstream {name}: the call cannot be finished: {why}");
-        self.ended(&task.parcel.name, since, now, bytes, 0, reason);
+        self.ended(&task.parcel, since, now, bytes, 0, reason);
         settle_with_error(task.ticket, INTERNAL_ERROR, &message, Some(&data));
     }
 }

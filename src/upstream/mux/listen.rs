@@ -155,8 +155,7 @@ impl Mux {
         wanted.push_str(if something { "}" } else { "{}" });
         let old = self.watches.listening.take();
         if something {
-            self.watches.listening =
-                self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
+            self.watches.listening = self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
         }
         if let Some(old) = old.filter(|&old| self.remove(old).is_some()) {
             self.tell_cancelled(old, sink);
@@ -263,8 +262,24 @@ impl Mux {
     /// The least level that any client wants: a modern server is told with each request.
     pub(in crate::upstream) fn set_level(&mut self, level: Level, now: Instant, sink: &mut impl Sink) {
         if self.terms.revision.era() == Era::Legacy && self.terms.features.has(Features::LOGGING) {
+            self.level = Some(level);
             let params = format!("\"level\":\"{}\"", level.as_str());
             self.ask(Own::SetLevel, "logging/setLevel", &params, OWN_WAIT, now, sink);
+        }
+    }
+
+    /// A modern client says with each request how much it wants to hear; a legacy server is told before, and not after:
+    /// what is too much for others is left out on the way to them.
+    pub(super) fn raise_voice(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
+        let wanted = self
+            .pending
+            .get(number)
+            .and_then(|pending| pending.parcel())
+            .and_then(|parcel| parcel.level.filter(|_| parcel.revision.era() == Era::Modern));
+        if let Some(wanted) = wanted
+            && self.level.is_none_or(|level| wanted < level)
+        {
+            self.set_level(wanted, now, sink);
         }
     }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod ask;
+mod ends;
 mod input;
 mod listen;
 mod pending;
@@ -20,10 +21,9 @@ use super::handle::{Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
-use crate::actor::{Answer, Ticket};
+use crate::actor::Ticket;
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Features, Level, Method, Revision, Topics};
-use crate::meter::Named;
 use crate::wire::envelope::{self, Envelope, Incoming, Kind};
 use listen::Watches;
 pub(super) use pending::Own;
@@ -89,6 +89,8 @@ pub(super) struct Mux {
     calls: usize,
     asked: Slots<Asked>,
     watches: Watches,
+    /// How talkative the server was told to be.
+    level: Option<Level>,
     /// The numbers that were cancelled last: their late answers are nobody's fault.
     cancelled: VecDeque<u64>,
     later: Vec<Later>,
@@ -111,7 +113,7 @@ pub(super) struct Mux {
     /// Resources that have changed.
     pub(super) updated: Vec<Box<str>>,
     /// Calls that were surely not processed, for the next link.
-    pub(super) kept: Vec<Box<Task>>,
+    pub(super) kept: Vec<Task>,
     /// Why the link is of no use any more.
     pub(super) lost: Option<Trouble>,
 }
@@ -142,6 +144,7 @@ impl Mux {
             calls: 0,
             asked: Slots::above(floor),
             watches: Watches::default(),
+            level: None,
             cancelled: VecDeque::new(),
             later: Vec::new(),
             text: Vec::new(),
@@ -178,25 +181,24 @@ impl Mux {
 
     /// The link serves from now on: what was watched and kept on the last one goes on.
     pub(super) fn reopen(&mut self, level: Option<Level>, now: Instant, sink: &mut impl Sink) {
+        self.level = None;
         if let Some(level) = level {
             self.set_level(level, now, sink);
         }
         self.watch_again(now, sink);
         for task in std::mem::take(&mut self.kept) {
-            self.begin(task, true, now, sink);
-        }
-    }
-
-    /// What is kept for the next link is refused: there is none soon.
-    pub(super) fn drop_kept(&mut self, trouble: &Trouble) {
-        for task in std::mem::take(&mut self.kept) {
-            self.refuse(task.ticket, trouble);
+            self.begin(Box::new(task), true, now, sink);
         }
     }
 
     /// See [`Self::new`].
     pub(super) fn ceiling(&self) -> u32 {
         self.pending.ceiling().max(self.asked.ceiling())
+    }
+
+    /// Whether any call of a client waits for an answer.
+    pub(super) const fn has_calls(&self) -> bool {
+        self.calls > 0
     }
 
     /// When [`Self::check`] is to be called, if anything waits.
@@ -231,6 +233,7 @@ impl Mux {
             Err(Pending { work: Work::Call(task), .. }) => return self.refuse(task.ticket, &self.full()),
             Err(_) => return,
         };
+        self.raise_voice(number, now, sink);
         self.calls += 1;
         self.upstream.counts.calls.fetch_add(1, Relaxed);
         self.upstream.counts.in_flight.fetch_add(1, Relaxed);
@@ -240,7 +243,8 @@ impl Mux {
     fn full(&self) -> Trouble {
         let most = self.knobs.in_flight_max;
         let wait = Some(Duration::from_secs(1));
-        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)")).with_retry_after(wait)
+        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)"))
+            .with_retry_after(wait)
     }
 
     /// Writes the call with this number to the link.
@@ -262,8 +266,7 @@ impl Mux {
             _ => Vec::new(),
         };
         let name = (parcel.method != Method::Complete).then_some(&*parcel.name);
-        let purpose =
-            Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
+        let purpose = Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
         pending.offset = self.put;
         pending.bytes = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         pending.heard = now;
@@ -318,7 +321,7 @@ impl Mux {
             self.tell_cancelled(number, sink);
         }
         if let Work::Call(task) = pending.work {
-            self.ended(&task.parcel.name, since, since, pending.bytes, 0, "cancelled");
+            self.ended(&task.parcel, since, since, pending.bytes, 0, "cancelled");
             task.ticket.discard();
         }
     }
@@ -350,7 +353,9 @@ impl Mux {
                     for message in batch {
                         match message {
                             Ok(message) => self.handle_message(on, &message, &[], now),
-                            Err(malformed) => self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now),
+                            Err(malformed) => {
+                                self.malformed(on.or(malformed_number(&malformed)), malformed.what.message(), now)
+                            }
                         }
                     }
                 }
@@ -416,114 +421,6 @@ impl Mux {
         }
         self.listen_anew(now, sink);
     }
-
-    /// What time brings: requests that have waited too long, and figures to be handed over.
-    pub(super) fn check(&mut self, now: Instant, sink: &mut impl Sink) {
-        if now < self.next_check {
-            return;
-        }
-        if std::mem::take(&mut self.counted) {
-            self.upstream.counts.add_uses(&mut self.uses);
-        }
-        let Knobs { call, call_max, input, .. } = self.knobs;
-        let mut next = now + Duration::from_secs(1);
-        let late = self.pending.numbers(|pending| {
-            let limits = match &pending.work {
-                Work::Own(_, wait) => (*wait, Duration::ZERO),
-                Work::Parked(parked) => (parked.until.saturating_duration_since(pending.heard), Duration::ZERO),
-                // Its server waits for a person.
-                Work::Call(_) if pending.asked > 0 => (input, Duration::ZERO),
-                Work::Call(_) => (call, call_max),
-            };
-            let quiet = (!limits.0.is_zero()).then(|| pending.heard + limits.0);
-            let whole = (!limits.1.is_zero()).then(|| pending.since + limits.1);
-            let Some(due) = quiet.into_iter().chain(whole).min() else { return false };
-            next = next.min(due.max(now));
-            due <= now
-        });
-        for number in late {
-            let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
-            let own = self.pending.get(number).is_some_and(Pending::is_own);
-            let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
-            self.fail(number, &trouble, now);
-            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation).
-            if !own {
-                self.tell_cancelled(number, sink);
-            } else {
-                self.forget(number);
-            }
-        }
-        // Not more often than every 10 ms, however many wait.
-        self.next_check = next.max(now + Duration::from_millis(10));
-    }
-
-    /// The link is at its end: every call fails by name, but those of which no byte was sent are kept, once.
-    pub(super) fn end(&mut self, trouble: &Trouble, now: Instant, sink: &impl Sink) {
-        let sent = self.put - (sink.unsent() as u64).min(self.put);
-        let safe = trouble.is_safe_to_repeat();
-        for number in self.pending.numbers(|_| true) {
-            let Some(pending) = self.pending.get(number) else { continue };
-            // Over HTTP each request fails by itself, and says whether it was sent.
-            let unsent = !self.terms.http && pending.offset >= sent;
-            match &pending.work {
-                Work::Call(_) if (unsent || safe) && !pending.repeated && pending.rounds == 0 => self.keep(number),
-                _ if unsent => self.fail(number, &trouble.clone().unsent(), now),
-                _ => self.fail(number, trouble, now),
-            }
-        }
-        self.upstream.counts.add_uses(&mut self.uses);
-        self.fail_watches(trouble);
-        self.put = 0;
-        self.later.clear();
-        self.heard.clear();
-        self.behind.clear();
-        self.lost = None;
-    }
-
-    /// Keeps a call for the next link.
-    fn keep(&mut self, number: u64) {
-        if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
-            self.kept.push(task);
-        }
-    }
-
-    /// The request failed, without an answer of the server.
-    fn fail(&mut self, number: u64, trouble: &Trouble, now: Instant) {
-        let Some(pending) = self.remove(number) else { return };
-        match pending.work {
-            Work::Call(task) => {
-                let Task { parcel, ticket, .. } = *task;
-                self.ended(&parcel.name, pending.since, now, pending.bytes, 0, trouble.kind.name());
-                let mut error = Vec::new();
-                trouble.write_object(&mut error, &self.upstream.name, None);
-                ticket.settle(Answer::Error(error));
-            }
-            Work::Parked(parked) => {
-                self.ended(&parked.parcel.name, pending.since, now, pending.bytes, 0, trouble.kind.name());
-            }
-            Work::Own(own, _) => self.own_ended(number, own, Heard::Failed(trouble.clone()), now),
-        }
-    }
-
-    /// A call is over: counted, and told at debug level.
-    fn ended(&mut self, name: &str, since: Instant, now: Instant, sent: u32, got: usize, outcome: &'static str) {
-        let took = now.saturating_duration_since(since);
-        let failed = !matches!(outcome, "result" | "cancelled" | "input_required");
-        if failed {
-            self.upstream.counts.errors.fetch_add(1, Relaxed);
-        }
-        self.counted = true;
-        self.uses.count(name, took, failed);
-        tracing::debug!(
-            upstream = &*self.upstream.name,
-            tool = name,
-            micros = took.as_micros(),
-            bytes_out = sent,
-            bytes_in = got,
-            outcome,
-            "a call has ended"
-        );
-    }
 }
 
 /// The request that a malformed answer was for.
@@ -531,6 +428,8 @@ fn malformed_number(malformed: &envelope::Malformed<'_>) -> Option<u64> {
     speech::number(malformed.id?.raw())
 }
 
+#[cfg(test)]
+mod era_tests;
 #[cfg(test)]
 pub(super) mod stage;
 #[cfg(test)]

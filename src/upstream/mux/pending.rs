@@ -95,17 +95,7 @@ pub(super) enum Later {
 
 impl Pending {
     pub(super) fn new(work: Work, now: Instant) -> Self {
-        Self {
-            work,
-            since: now,
-            heard: now,
-            offset: 0,
-            bytes: 0,
-            repeated: false,
-            rounds: 0,
-            asked: 0,
-            input: None,
-        }
+        Self { work, since: now, heard: now, offset: 0, bytes: 0, repeated: false, rounds: 0, asked: 0, input: None }
     }
 
     pub(super) fn is_own(&self) -> bool {

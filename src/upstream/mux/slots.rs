@@ -85,9 +85,10 @@ impl<T> Slots<T> {
 
     /// All that wait, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            slot.tenant.as_ref().map(|tenant| (number(index, slot.generation), tenant))
-        })
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| slot.tenant.as_ref().map(|tenant| (number(index, slot.generation), tenant)))
     }
 
     /// All that wait, with their numbers.

@@ -121,7 +121,9 @@ pub(super) fn number(id: &str) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 || digits[0] == b'0' {
         return None;
     }
-    digits.iter().try_fold(0_u64, |number, &digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
+    digits
+        .iter()
+        .try_fold(0_u64, |number, &digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
 #[cfg(test)]

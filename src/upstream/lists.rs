@@ -1,0 +1,116 @@
+//! When an upstream's lists are gathered: at first, soon after they have changed, and when they are old.
+
+use std::time::{Duration, Instant};
+
+use super::gather::Gather;
+use super::handle::State;
+use super::life::{Life, OWN_WAIT, jittered};
+use super::link::Link;
+use super::mux::Own;
+use super::offers::Standing;
+use super::probe::Agreed;
+use crate::mcp::param_headers::ParamHeaders;
+use crate::mcp::{Offer, Topics};
+
+/// How long changes of a list are collected.
+const COALESCE: Duration = Duration::from_millis(100);
+/// Lists are not gathered more often than this for their age alone, and pauses do not grow beyond the other.
+const FRESH_MIN: Duration = Duration::from_secs(5);
+const FRESH_MAX: Duration = Duration::from_secs(3_600);
+
+/// Where the gathering of one link is.
+pub(super) struct Lists {
+    gather: Option<Gather>,
+    /// Whether a page was asked for and has not come.
+    asked: bool,
+    /// When the next one begins.
+    pub(super) due: Option<Instant>,
+    changed: Topics,
+    /// Whether this link has had one.
+    gathered: bool,
+    /// How long lists are left alone for their age.
+    pause: Duration,
+}
+
+impl Lists {
+    pub(super) fn new(wanted: bool) -> Self {
+        let due = wanted.then(Instant::now);
+        Self { gather: None, asked: false, due, changed: Topics::default(), gathered: false, pause: FRESH_MIN }
+    }
+
+    /// When to look again for their age alone: as long as they are fresh, and longer each time nothing was new, as whoever
+    /// polls must do (spec 2026-07-28 server/utilities/caching#freshness-calculation).
+    fn age(&mut self, fresh: Option<Duration>, same: bool, now: Instant) {
+        let Some(fresh) = fresh else { return };
+        self.pause = if same { (self.pause * 2).min(FRESH_MAX) } else { FRESH_MIN };
+        let due = now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400))));
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+}
+
+impl Life {
+    /// Gathers what is offered: at first, when it has changed, and when it is old.
+    pub(super) fn keep_lists(&mut self, lists: &mut Lists, agreed: &Agreed, now: Instant, link: &mut Link) {
+        for (own, heard) in std::mem::take(&mut self.mux.heard) {
+            if let (Own::Page(list), Some(gather)) = (own, &mut lists.gather) {
+                gather.take(list, &heard);
+                lists.asked = false;
+            }
+        }
+        let mut changed = std::mem::take(&mut self.mux.changed);
+        if self.is_private() && !self.mux.is_behind() {
+            changed = Topics::default();
+        }
+        if changed != Topics::default() {
+            lists.changed = Topics(lists.changed.0 | changed.0);
+            let soon = now + COALESCE;
+            lists.due = Some(lists.due.map_or(soon, |due| due.min(soon)));
+        }
+        if lists.gather.is_none() && lists.due.is_some_and(|due| due <= now) {
+            lists.due = None;
+            let changed = std::mem::take(&mut lists.changed);
+            // Nothing has changed that we know of: all of it is old.
+            let changed = if changed == Topics::default() { Topics(u8::MAX) } else { changed };
+            let last = self.last.as_ref().filter(|_| lists.gathered);
+            let http = self.mux.terms().http;
+            let max = self.knobs.entries_max;
+            lists.gather = Some(Gather::new(&self.upstream.name, agreed, last, changed, max, http));
+        }
+        if lists.asked {
+            return;
+        }
+        match lists.gather.as_ref().map(Gather::next) {
+            Some(Some((list, params))) => {
+                lists.asked = self.mux.ask(Own::Page(list), list.method(), &params, OWN_WAIT, now, link).is_some();
+            }
+            Some(None) => {
+                if let Some(gather) = lists.gather.take() {
+                    self.gathered(lists, gather.finish(), now);
+                    self.mux.speak(now, link);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn gathered(&mut self, lists: &mut Lists, (offer, params): (Offer, ParamHeaders), now: Instant) {
+        let first = !lists.gathered;
+        let same = !first && self.last.as_ref().is_some_and(|(last, _)| *last == offer);
+        lists.gathered = true;
+        self.mux.listed(params.clone());
+        if self.is_private() {
+            return;
+        }
+        lists.age(offer.fresh, same, now);
+        if first {
+            self.mux.listen(now);
+            self.show(State::Ready);
+        }
+        let entries = offer.lists.iter().map(Vec::len).sum();
+        self.upstream.look(|view| view.entries = entries);
+        self.last = Some((offer.clone(), params));
+        if !same {
+            (self.shared.offers)(&self.upstream, Standing::Present(offer));
+        }
+    }
+}

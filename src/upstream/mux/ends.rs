@@ -1,0 +1,142 @@
+//! How requests end without an answer of the server: by silence, with their link, or for a reason of their own.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::pending::{Pending, Work};
+use super::{Heard, Knobs, Mux, Sink};
+use crate::actor::Answer;
+use crate::mcp::{Method, Parcel};
+use crate::meter::Named;
+use crate::upstream::handle::Task;
+use crate::upstream::trouble::{Trouble, TroubleKind};
+
+impl Mux {
+    /// What time brings: requests that have waited too long, and figures to be handed over.
+    pub(in crate::upstream) fn check(&mut self, now: Instant, sink: &mut impl Sink) {
+        if now < self.next_check {
+            return;
+        }
+        if std::mem::take(&mut self.counted) {
+            self.upstream.counts.add_uses(&mut self.uses);
+        }
+        let Knobs { call, call_max, input, .. } = self.knobs;
+        let mut next = now + Duration::from_secs(1);
+        let late = self.pending.numbers(|pending| {
+            let limits = match &pending.work {
+                Work::Own(_, wait) => (*wait, Duration::ZERO),
+                Work::Parked(parked) => (parked.until.saturating_duration_since(pending.heard), Duration::ZERO),
+                // Its server waits for a person.
+                Work::Call(_) if pending.asked > 0 => (input, Duration::ZERO),
+                Work::Call(_) => (call, call_max),
+            };
+            let quiet = (!limits.0.is_zero()).then(|| pending.heard + limits.0);
+            let whole = (!limits.1.is_zero()).then(|| pending.since + limits.1);
+            let Some(due) = quiet.into_iter().chain(whole).min() else { return false };
+            next = next.min(due.max(now));
+            due <= now
+        });
+        for number in late {
+            let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
+            let own = self.pending.get(number).is_some_and(Pending::is_own);
+            let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
+            self.fail(number, &trouble, now);
+            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation).
+            if !own {
+                self.tell_cancelled(number, sink);
+            } else {
+                self.forget(number);
+            }
+        }
+        // Not more often than every 10 ms, however many wait.
+        self.next_check = next.max(now + Duration::from_millis(10));
+    }
+
+    /// The link is at its end: every call fails by name, but those of which no byte was sent are kept, once.
+    pub(in crate::upstream) fn end(&mut self, trouble: &Trouble, now: Instant, sink: &impl Sink) {
+        // What it ended by is about another request: of those that were sent nobody knows.
+        let others = Trouble::new(TroubleKind::Lost, trouble.to_string());
+        let trouble = if trouble.is_safe_to_repeat() { &others } else { trouble };
+        let sent = self.put - (sink.unsent() as u64).min(self.put);
+        for number in self.pending.numbers(|_| true) {
+            let Some(pending) = self.pending.get(number) else { continue };
+            // Over HTTP each request fails by itself, and says whether it was sent.
+            let unsent = !self.terms.http && pending.offset >= sent;
+            match &pending.work {
+                Work::Call(_) if unsent && !pending.repeated && pending.rounds == 0 => self.keep(number),
+                _ if unsent => self.fail(number, &trouble.clone().unsent(), now),
+                _ => self.fail(number, trouble, now),
+            }
+        }
+        self.upstream.counts.add_uses(&mut self.uses);
+        self.fail_watches(trouble);
+        self.put = 0;
+        self.later.clear();
+        self.heard.clear();
+        self.behind.clear();
+        self.lost = None;
+    }
+
+    /// Keeps a call for the next link.
+    pub(super) fn keep(&mut self, number: u64) {
+        if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
+            self.kept.push(*task);
+        }
+    }
+
+    /// The request failed, without an answer of the server.
+    pub(super) fn fail(&mut self, number: u64, trouble: &Trouble, now: Instant) {
+        let Some(pending) = self.remove(number) else { return };
+        match pending.work {
+            Work::Call(task) => {
+                let Task { parcel, ticket, .. } = *task;
+                self.ended(&parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
+                let mut error = Vec::new();
+                trouble.write_object(&mut error, &self.upstream.name, None);
+                ticket.settle(Answer::Error(error));
+            }
+            Work::Parked(parked) => {
+                self.ended(&parked.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
+            }
+            Work::Own(own, _) => self.own_ended(number, own, Heard::Failed(trouble.clone()), now),
+        }
+    }
+
+    /// A call is over: counted, and told at debug level.
+    pub(super) fn ended(
+        &mut self,
+        parcel: &Parcel,
+        since: Instant,
+        now: Instant,
+        sent: u32,
+        got: usize,
+        outcome: &'static str,
+    ) {
+        let took = now.saturating_duration_since(since);
+        let failed = !matches!(outcome, "result" | "cancelled" | "input_required");
+        if failed {
+            self.upstream.counts.errors.fetch_add(1, Relaxed);
+        }
+        self.counted = true;
+        // Only tools by their own names: of URIs there is no end.
+        let name = if parcel.method == Method::CallTool { &*parcel.name } else { parcel.method.as_str() };
+        self.uses.count(name, took, failed);
+        tracing::debug!(
+            upstream = &*self.upstream.name,
+            method = parcel.method.as_str(),
+            tool = &*parcel.name,
+            micros = took.as_micros(),
+            bytes_out = sent,
+            bytes_in = got,
+            outcome,
+            "a call has ended"
+        );
+    }
+
+    /// What is kept for the next link is refused: there is none soon.
+    pub(in crate::upstream) fn drop_kept(&mut self, trouble: &Trouble) {
+        for task in std::mem::take(&mut self.kept) {
+            self.refuse(task.ticket, trouble);
+        }
+    }
+}
