@@ -1,6 +1,6 @@
 #!/bin/sh
 # Visits real MCP servers (server-everything over stdio and HTTP, server-filesystem, server-memory) with clients of the
-# TypeScript SDKs 1.x and 2.x, the Python SDKs 1.x and 2.x, and fastmcp, directly and through a gateway; fails if a
+# TypeScript SDKs 1.x and 2.x, the Python SDKs 1.x and 2.x, fastmcp and rmcp, directly and through a gateway; fails if a
 # client sees something else through it. Installs them below the target folder and tests/servers/node_modules, from pinned
 # versions. Needs Node 20 and Python 3.10 or later. LAKH names a built gateway; without it, one is built.
 # Usage: tests/servers.sh [client, as the table has it]...
@@ -23,4 +23,5 @@ if [ -z "${LAKH-}" ]; then
     LAKH=$target/release/lakh
 fi
 export LAKH
-exec python3 tests/servers/run.py "$venv1/bin/python" "$venv2/bin/python" "$target/servers" "$@"
+cargo build --quiet --example rmcp-visit
+exec python3 tests/servers/run.py "$venv1/bin/python" "$venv2/bin/python" "$target/debug/examples/rmcp-visit" "$target/servers" "$@"

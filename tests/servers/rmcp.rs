@@ -1,5 +1,5 @@
 //! Visits all that the servers of a plan offer, with the Rust SDK (rmcp), and says what it saw as JSON. It speaks to a
-//! server's standard input and output, or raw TCP to the gateway, whose port has every dialect.
+//! server's standard input and output, Streamable HTTP, or raw TCP to the gateway, whose port has every dialect.
 
 #![allow(deprecated)] // Sampling and roots are deprecated in 2026-07-28, and still served.
 
@@ -14,6 +14,7 @@ use rmcp::model::{
     ReadResourceRequestParams,
 };
 use rmcp::service::{NotificationContext, PeerRequestOptions, RequestContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceError};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -88,7 +89,10 @@ fn fixed<T: serde::de::DeserializeOwned>(answer: Value) -> Result<T, ErrorData> 
 
 async fn connect(to: &Value, agent: Agent) -> Result<(RunningService<RoleClient, Agent>, Option<Child>), Error> {
     if let Some(url) = to["http"].as_str() {
-        let address = url.trim_start_matches("http://").split('/').next().unwrap_or_default();
+        let transport = StreamableHttpClientTransport::from_uri(url);
+        return Ok((agent.serve_with_lifecycle(transport, ClientLifecycleMode::Initialize).await?, None));
+    }
+    if let Some(address) = to["tcp"].as_str() {
         let socket = TcpStream::connect(address).await?;
         return Ok((agent.serve_with_lifecycle(socket, ClientLifecycleMode::Initialize).await?, None));
     }

@@ -3,8 +3,8 @@
 Each client lists all that a server has, calls each tool, gets each prompt and reads each resource. What must differ is
 made the same first: times, sessions, the folder of the test, the environment of the server.
 
-Usage: run.py PYTHON1 PYTHON2 RESULTS, where PYTHON1 has the Python SDK 1.x, PYTHON2 has 2.x and fastmcp, and RESULTS is
-a folder for logs. LAKH names the gateway. Further arguments pick clients by name.
+Usage: run.py PYTHON1 PYTHON2 RMCP RESULTS, where PYTHON1 has the Python SDK 1.x, PYTHON2 has 2.x and fastmcp, RMCP is the
+client of the Rust SDK, which speaks raw TCP to a gateway, and RESULTS is a folder for logs. LAKH names the gateway. Further arguments pick clients by name.
 """
 
 import base64
@@ -224,7 +224,7 @@ def free_port():
 
 
 def main(arguments):
-    python1, python2, results = arguments[0], arguments[1], Path(arguments[2]).resolve()
+    python1, python2, rmcp, results = *arguments[:3], Path(arguments[3]).resolve()
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
     root = results / "files"
@@ -236,8 +236,10 @@ def main(arguments):
         "fastmcp": ([python2, str(HERE / "fast.py")], "http"),
         "typescript 1 sse": (["node", str(HERE / "typescript1.js")], "sse"),
         "python 1 sse": ([python1, str(HERE / "python1.py")], "sse"),
+        "rmcp": ([rmcp], "http"),
+        "rmcp tcp": ([rmcp], "tcp"),
     }
-    clients = {name: it for name, it in clients.items() if not arguments[3:] or name in arguments[3:]}
+    clients = {name: it for name, it in clients.items() if not arguments[4:] or name in arguments[4:]}
     root.mkdir()
     with contextlib.ExitStack() as stack:
         port = free_port()
@@ -264,7 +266,7 @@ def main(arguments):
             for name, address in addresses.items():
                 work = {"filesystem": filesystem(folder), "memory": MEMORY}.get(name) or everything(folder)
                 to = {"http": own[name]} if isinstance(own[name], str) else {"stdio": own[name]}
-                through = {by: f"http://{address}/{'sse' if by == 'sse' else 'mcp'}"}
+                through = {by: address if by == "tcp" else f"http://{address}/{'sse' if by == 'sse' else 'mcp'}"}
                 plan.append({"name": name, "connect": to if direct else through, **work})
             saw = visit(label, command, plan, results)
             return {name: (facts(it, folder), uncalled(it)) for name, it in saw.items()}
@@ -272,12 +274,11 @@ def main(arguments):
         # Through the gateways one after the other: they share servers, and what those remember. Directly, beside them.
         with ThreadPoolExecutor(1) as shared, ThreadPoolExecutor(1) as alone:
             through = {client: shared.submit(go, client, False) for client in clients}
-            direct = {
-                client: alone.submit(go, client, True) for client in clients if not client.endswith("sse")
-            }
-            for sse in (it for it in clients if it.endswith("sse")):
-                plain = sse.removesuffix(" sse")
-                direct[sse] = direct.get(plain) or alone.submit(go, plain, True)
+            direct = {}
+            for client in clients:
+                # A dialect that only the gateway has is held against the same client's other one.
+                plain = client.removesuffix(" sse").removesuffix(" tcp")
+                direct[client] = direct.get(plain) or alone.submit(go, plain, True)
     wrong, passed, failed = [], 0, 0
     print(f"{'client':18}{'server':22}{'things':>7}{'same':>6}{'more':>6}")
     for client in clients:

@@ -26,7 +26,11 @@ await main(async (server) => {
             prompts: (params) => client.listPrompts(params, options),
             resources: (params) => client.listResources(params, options),
             templates: (params) => client.listResourceTemplates(params, options),
-            call: (params, onprogress) => client.callTool(params, { ...options, onprogress }),
+            call: (params, onprogress) => {
+                // What the SDK reports of its own rounds of input is none of the server's.
+                const told = (it) => it.message?.startsWith('Fulfilling input required') || onprogress(it);
+                return client.callTool(params, { ...options, onprogress: told });
+            },
             prompt: (params) => client.getPrompt(params, options),
             read: (params) => client.readResource(params, options),
         },
