@@ -16,6 +16,9 @@ use super::load::Result;
 pub(crate) const STDIO: &str = "upstream-stdio";
 pub(crate) const HTTP: &str = "upstream-http";
 
+/// By what its tool can be told from any other.
+pub(crate) const DESCRIPTION: &str = "Says the text again, at once";
+
 /// How this program was asked to serve, if it was.
 pub(crate) fn asked_for() -> Option<String> {
     std::env::args().nth(1).filter(|word| word == STDIO || word == HTTP)
@@ -59,9 +62,13 @@ fn answer(message: &[u8], out: &mut Vec<u8>) -> Result<()> {
         "initialize" => out.extend_from_slice(
             br#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"fast","version":"1"}}}"#,
         ),
-        "tools/list" => out.extend_from_slice(
-            br#""result":{"tools":[{"name":"echo","description":"Echoes","inputSchema":{"type":"object","properties":{"text":{"type":"string"}}}}]}}"#,
-        ),
+        "tools/list" => {
+            let schema = r#"{"type":"object","properties":{"text":{"type":"string"}}}"#;
+            write!(
+                out,
+                r#""result":{{"tools":[{{"name":"echo","description":"{DESCRIPTION}","inputSchema":{schema}}}]}}}}"#
+            )?;
+        }
         "ping" => out.extend_from_slice(br#""result":{}}"#),
         _ => out.extend_from_slice(br#""error":{"code":-32601,"message":"only tools"}}"#),
     }

@@ -76,6 +76,9 @@ pub struct Caller<'a, T> {
     pub key: Key,
     /// Unique among all clients that live: its connection, or its session where it may have several.
     pub client: u128,
+    /// Whether its next request may come on another connection without anything that tells whose it is (2026-07-28 over
+    /// HTTP).
+    pub stateless: bool,
     /// Where tickets for its calls post to.
     pub inbox: &'a Arc<Inbox>,
     pub(super) active: &'a mut Option<Box<Active>>,
@@ -93,8 +96,10 @@ impl<'a, T> Talk<'a, T> {
         let active = &mut conn.active;
         // A key is never used again while its shard lives.
         let place = || u128::from(desk.number + 1) << 64 | u128::from(key.to_bits());
-        let client = conn.stage.session_number().unwrap_or_else(place);
-        let caller = Caller { session: &mut conn.session, key, client, inbox: desk.inbox, active };
+        let session = conn.stage.session_number();
+        let stateless = session.is_none() && matches!(conn.stage, Stage::Http(_));
+        let client = session.unwrap_or_else(place);
+        let caller = Caller { session: &mut conn.session, key, client, stateless, inbox: desk.inbox, active };
         Self { caller, websocket, out, messages_out }
     }
 

@@ -139,7 +139,10 @@ impl Mcp {
             Some((Server::Upstream(upstream), name)) => {
                 let server = Arc::clone(upstream) as Arc<dyn Serves>;
                 if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
-                    let client = caller.client(upstream);
+                    let mut client = caller.client(upstream);
+                    if caller.stateless {
+                        client.id = 0;
+                    }
                     let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
                     upstream.post(Errand::Call(Box::new(task)));
                 }
@@ -344,6 +347,10 @@ impl Service for Mcp {
 
     fn resident(session: &mut Resident) -> Option<&mut Resident> {
         Some(session)
+    }
+
+    fn param_headers(&mut self, tool: &str, params: &str) -> Vec<(String, String)> {
+        self.directory.load().catalogue.param_headers().values(tool, params.trim_start_matches('{'))
     }
 
     fn letter(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {

@@ -61,7 +61,10 @@ pub fn meta_for_modern(out: &mut Vec<u8>, profile: Option<&Profile>, level: Opti
         _ => out.extend_from_slice(CLIENT_INFO.as_bytes()),
     }
     out.extend_from_slice(br#","io.modelcontextprotocol/clientCapabilities":"#);
-    out.extend_from_slice(capabilities(profile).as_bytes());
+    match profile {
+        Some(profile) => out.extend_from_slice(capabilities(Some(profile)).as_bytes()),
+        None => out.extend_from_slice(SHARED_CAPABILITIES.as_bytes()),
+    }
     out.push(b',');
     if let Some(level) = level {
         out.extend_from_slice(br#""io.modelcontextprotocol/logLevel":"#);

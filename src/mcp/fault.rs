@@ -74,6 +74,8 @@ pub const INTERNAL_ERROR: i32 = -32603;
 /// MCP: a resource that is not there, up to 2025-11-25 (spec 2025-11-25 server/resources#error-handling); later
 /// [`INVALID_PARAMS`].
 pub const RESOURCE_NOT_FOUND: i32 = -32002;
+/// MCP: `MissingRequiredClientCapability` (spec 2026-07-28 basic/index#error-codes).
+pub const MISSING_CAPABILITY: i32 = -32021;
 /// MCP: `UnsupportedProtocolVersion` (spec 2026-07-28 basic/index#error-codes).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// MCP: `HeaderMismatch` (spec 2026-07-28 basic/transports/streamable-http#server-validation).

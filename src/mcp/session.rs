@@ -221,7 +221,11 @@ impl Session {
                 answer::empty_result(out, request.id);
                 Ok(Verdict::Unsubscribe(uri))
             }
-            (_, Some(revision)) => serve(request, params, revision, self.level, catalogue, out),
+            // Who has not said is told what most servers tell by themselves (spec 2025-11-25
+            // server/utilities/logging#setting-log-level leaves it to the server).
+            (_, Some(revision)) => {
+                serve(request, params, revision, Some(self.level.unwrap_or(Level::Info)), catalogue, out)
+            }
         }
     }
 

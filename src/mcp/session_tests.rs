@@ -211,7 +211,7 @@ fn a_call_is_handed_on_with_its_raw_parts() {
         meta: Some(r#"{"progressToken":"7"}"#),
         progress_token: Some("\"7\""),
         request_state: None,
-        level: None,
+        level: Some(Level::Info),
         revision: Revision::V2025_03_26,
     };
     assert_eq!(verdict, Verdict::Call(expected));

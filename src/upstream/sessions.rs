@@ -5,22 +5,26 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::handle::{Door, Errand, Upstream};
+use super::handle::{Door, Errand, Task, Upstream};
 use super::life::{Life, refuse};
 use super::link::Target;
 use super::mux::NUMBER_BITS;
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
 use crate::mcp::{Profile, bridge};
+use crate::wire::json;
 
 /// Numbers that tell the links of one upstream apart: as many as the bits above a mux's own numbers allow.
 const TAGS_MAX: u64 = (1 << (64 - NUMBER_BITS)) - 1;
+/// Begins the ids of those who come for a single call; no connection's begins so, and no session's, but by a chance of one
+/// in 2^64.
+const GUESTS: u128 = (u64::MAX as u128) << 64;
 /// How long all of them may take to end.
 const END: Duration = Duration::from_secs(3);
 
@@ -34,6 +38,8 @@ pub(super) struct Sessions {
     by_client: HashMap<u128, Visit>,
     by_tag: HashMap<u64, Arc<Door>>,
     next_tag: u64,
+    /// Calls so far that came without a session.
+    guests: u64,
     /// No number below it is used again.
     floor: u32,
     tasks: JoinSet<Ended>,
@@ -70,6 +76,7 @@ impl Sessions {
             by_client: HashMap::new(),
             by_tag: HashMap::new(),
             next_tag: 0,
+            guests: 0,
             floor: 0,
             tasks: JoinSet::new(),
             stop: watch::channel(false).0,
@@ -105,13 +112,20 @@ impl Sessions {
                 return Some(errand);
             }
         };
-        // Clients without a session share the catalogue's link.
-        if client == 0 {
-            return Some(errand);
-        }
-        let profile = match &errand {
-            Errand::Call(task) => task.client.profile.clone(),
-            _ => None,
+        let (client, profile) = match &errand {
+            Errand::Call(task) => match self.parked(task) {
+                Some(door) => {
+                    door.post(errand);
+                    return None;
+                }
+                // A session for this one call: whoever asked has none that the next one could be told by.
+                None if client == 0 => {
+                    self.guests += 1;
+                    (GUESTS | u128::from(self.guests), None)
+                }
+                None => (client, task.client.profile.clone()),
+            },
+            _ => (client, None),
         };
         let opens = matches!(errand, Errand::Call(_) | Errand::Watch { .. });
         match self.by_client.get(&client) {
@@ -123,6 +137,14 @@ impl Sessions {
             },
         }
         None
+    }
+
+    /// Where the call is parked that this one resumes, if it is a retry of such.
+    fn parked(&self, task: &Task) -> Option<&Arc<Door>> {
+        let state = json::string(bridge::retry(&task.parcel.params)?.state)?;
+        let now = Instant::now().saturating_duration_since(self.shared.began);
+        let claim = self.shared.secret.open(&self.upstream.name, &state, now).ok()?;
+        self.by_tag.get(&(claim.number >> NUMBER_BITS))
     }
 
     fn full(&self) -> Trouble {
@@ -148,9 +170,10 @@ impl Sessions {
             self.target.clone(),
             self.knobs.clone(),
             Arc::clone(&self.shared),
-            bridge::capabilities(profile),
+            profile.map_or_else(|| bridge::SHARED_CAPABILITIES.to_owned(), |profile| bridge::capabilities(Some(profile))),
             (tag, self.floor),
             Arc::clone(&door),
+            client & GUESTS == GUESTS,
         );
         self.tasks.spawn(session(life, client, tag, self.stop.subscribe()));
         self.by_tag.insert(tag, Arc::clone(&door));

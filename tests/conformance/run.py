@@ -142,7 +142,14 @@ class House:
         command = self.fixtures[leg.upstream]
         server_log, lakh_log = folder / "server.log", folder / "lakh.log"
         if leg.transport == "stdio":
-            with gateway(["--stdio", " ".join([*command, "stdio"])], lakh_log) as address:
+            upstream = ["--stdio", " ".join([*command, "stdio"])]
+            if leg.upstream == "legacy":
+                # On one pipe only a session of its own tells whose question a server of the handshake era asks.
+                knobs = folder / "lakh.toml"
+                line = json.dumps([*command, "stdio"])
+                knobs.write_text(f'[upstreams.legacy]\ncommand = {line}\nsharing = "per-session"\n')
+                upstream = ["--config", str(knobs)]
+            with gateway(upstream, lakh_log) as address:
                 return self.suite(leg, "--url", f"http://{address}/mcp")
         with fixture(command, server_log) as url:
             if leg.transport == "direct":

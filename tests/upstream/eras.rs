@@ -80,8 +80,8 @@ fn a_client_that_declares_nothing_is_asked_nothing() {
     let mut peer = Peer::connect(lakh.clients);
     let call = modern(1, "tools/call", json!({"name":"ask","arguments":{"text":"How many?"}}), &json!({}));
     let answer = peer.ask(&call);
-    let error: Value = serde_json::from_str(text_of(&answer)).expect("the error that the server got");
-    assert!(error["code"].is_i64(), "{error}");
+    assert_eq!(answer["error"]["code"], -32021, "{answer}");
+    assert_eq!(answer["error"]["data"], json!({"requiredCapabilities":{"elicitation":{}}}));
 }
 
 fn in_front_of_modern() -> Process {

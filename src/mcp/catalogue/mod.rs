@@ -11,7 +11,9 @@ mod view;
 
 use crate::mcp::method::{Features, List, Target};
 use crate::mcp::offer::Offer;
+use crate::mcp::param_headers::{self, ParamHeaders};
 use crate::mcp::revision::{Era, Revision};
+use crate::wire::json;
 
 pub use config::{CatalogueConfig, Prefix};
 pub use select::{LeftOut, Omission};
@@ -38,6 +40,7 @@ pub struct Catalogue {
     /// By [`List::index`].
     shelves: [Shelf; 4],
     routes: Routes,
+    param_headers: ParamHeaders,
     left_out: Vec<LeftOut>,
     page_entries: usize,
     page_bytes: usize,
@@ -85,6 +88,7 @@ impl Catalogue {
             features,
             openings: Openings::new(parts, features),
             routes: Routes::new(parts, &shelves[List::Resources.index()], &shelves[List::Templates.index()]),
+            param_headers: param_headers(&shelves[List::Tools.index()]),
             shelves,
             left_out,
             page_entries: config.page_entries,
@@ -151,11 +155,10 @@ impl Catalogue {
         }
     }
 
-    /// The raw JSON object of the entry that clients have under this name or URI, as the newest revision sees it.
+    /// Which arguments of which tools HTTP requests carry in headers, too.
     #[must_use]
-    pub fn entry(&self, list: List, name: &str) -> Option<&[u8]> {
-        let shelf = &self.shelves[list.index()];
-        Some(shelf.text(shelf.place(name)?, Revision::NEWEST))
+    pub const fn param_headers(&self) -> &ParamHeaders {
+        &self.param_headers
     }
 
     /// Every entry, in order.
@@ -189,6 +192,17 @@ impl Catalogue {
     pub fn bytes(&self) -> usize {
         self.openings.bytes() + self.shelves.iter().map(Shelf::bytes).sum::<usize>()
     }
+}
+
+/// What the tools' schemas ask for. One that cannot be read is in no list: its server's side has left it out.
+fn param_headers(tools: &Shelf) -> ParamHeaders {
+    let mut headers = ParamHeaders::default();
+    for (at, item) in tools.items().iter().enumerate() {
+        let text = std::str::from_utf8(tools.text(at, Revision::NEWEST)).unwrap_or_default();
+        let schema = json::pick(text, ["inputSchema"]).ok().and_then(|[schema]| schema);
+        headers.insert(&item.name, schema.and_then(|schema| param_headers::read(schema).ok()).unwrap_or_default());
+    }
+    headers
 }
 
 impl Page<'_> {

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::pending::{Asked, By, Later, Pending, Work, respond};
 use super::{Mux, Sink};
-use crate::actor::{Question, Reply};
-use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND};
+use crate::actor::{Answer, Question, Reply};
+use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CAPABILITY};
 use crate::mcp::{Capability, Era, answer, bridge};
 use crate::meter::Named;
 use crate::upstream::handle::Errand;
@@ -59,7 +59,11 @@ impl Mux {
         }
         let pending = self.pending.get_mut(owner).filter(|pending| pending.asked < ASKED_BY_CALL_MAX);
         let pending = pending.ok_or_else(full)?;
-        can_be_asked(pending, needed)?;
+        if let Err(why) = can_be_asked(pending, needed) {
+            self.give_up_unable(owner, needed, now);
+            return Err(why);
+        }
+        let Some(pending) = self.pending.get_mut(owner) else { return Err(full()) };
         pending.asked += 1;
         pending.heard = now;
         let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
@@ -79,6 +83,23 @@ impl Mux {
             // Told when the client comes back with what was asked before.
             _ => Ok(()),
         }
+    }
+
+    /// A modern client is told what it would have to declare, and its call ends (spec 2026-07-28
+    /// basic/index#error-codes); the server of a legacy one may go on without.
+    fn give_up_unable(&mut self, number: u64, needed: Capability, now: Instant) {
+        let modern = |pending: &Pending| matches!(&pending.work, Work::Call(task) if task.parcel.revision.era() == Era::Modern);
+        if !self.pending.get(number).is_some_and(modern) {
+            return;
+        }
+        let Some(Pending { work: Work::Call(task), since, bytes, .. }) = self.remove(number) else { return };
+        let (mut error, needed) = (Vec::new(), needed.name());
+        let data = format!(r#"{{"requiredCapabilities":{{"{needed}":{{}}}}}}"#);
+        let message = format!("Missing capability: the server asks for {needed}; declare it in clientCapabilities");
+        answer::error_object(&mut error, MISSING_CAPABILITY, &message, Some(&data));
+        self.ended(&task.parcel, since, now, bytes, 0, "missing_capability");
+        task.ticket.settle(Answer::Error(error));
+        self.later.push(Later::Cancelled(number));
     }
 
     fn no_owner(&self) -> Why {

@@ -134,10 +134,11 @@ fn what_a_server_answers_while_its_client_is_away_is_there_for_the_retry() {
 #[test]
 fn a_modern_client_is_asked_only_what_it_has_declared() {
     let mut stage = Stage::new(LEGACY);
-    stage.call(parcel(MODERN), client(r#"{"elicitation":{}}"#));
+    let asks = stage.call(parcel(MODERN), client(r#"{"elicitation":{}}"#));
     stage.says(ASK);
-    assert!(stage.letters().is_empty());
-    assert_eq!(stage.last()["error"]["code"], -32601);
+    let error = stage.answer(asks.call).unwrap_err();
+    assert_eq!((&error["code"], &error["data"]), (&json!(-32021), &json!({"requiredCapabilities":{"elicitation":{}}})));
+    assert_eq!(stage.last()["error"]["code"], -32601, "what the server hears");
 }
 
 #[test]

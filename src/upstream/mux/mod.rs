@@ -416,6 +416,7 @@ impl Mux {
                 match later {
                     Later::Respond(text) => sink.put(Outgoing { text: &text, purpose: Purpose::Response }),
                     Later::Resend(number) => self.send(number, now, sink),
+                    Later::Cancelled(number) => self.tell_cancelled(number, sink),
                 }
             }
         }

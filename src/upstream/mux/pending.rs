@@ -91,6 +91,8 @@ pub(super) enum Later {
     Respond(Vec<u8>),
     /// A call, once more.
     Resend(u64),
+    /// That nobody waits for this number any more.
+    Cancelled(u64),
 }
 
 impl Pending {
