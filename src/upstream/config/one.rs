@@ -175,7 +175,10 @@ impl Config {
                 let url = reader.expand(knob, text)?;
                 let schemes = if knob == "http" { ["http", "https"] } else { ["ws", "wss"] };
                 if let Err(why) = check_url(&url, schemes) {
-                    reader.refuse(knob, &format!("= {text:?} {why}"));
+                    // Credentials and keys stand before an `@` or behind a `?`.
+                    let public = text.split(['?', '#']).next().filter(|text| !text.contains('@'));
+                    let public = public.map_or_else(String::new, |text| format!("= {text:?} "));
+                    reader.refuse(knob, &format!("{public}{why}"));
                 }
                 let headers = reader.pairs("headers", &self.headers.0, is_header);
                 if knob == "http" { Target::Http { url, headers } } else { Target::WebSocket { url, headers } }
@@ -358,7 +361,8 @@ mod tests {
             ("http = \"h:1\"", "neither http:// nor https://"),
             ("http = \"ws://h\"", "neither http:// nor https://"),
             ("ws = \"http://h\"", "neither ws:// nor wss://"),
-            ("http = \"http://user:password@h\"", "send them as a header"),
+            ("http = \"http://user:secret@h\"", "send them as a header"),
+            ("ws = \"h?key=secret\"", "ws://"),
             ("http = \"http://h\"\nheaders.\"a b\" = \"c\"", "`upstreams.x.headers.a b`"),
             ("http = \"http://h\"\nheaders.A = \"top\\nsecret\"", "`upstreams.x.headers.A` has a name or a value"),
             ("http = \"http://h\"\nheaders.A = \"${NONE}\"", "`upstreams.x.headers.A` refers to ${NONE}"),
