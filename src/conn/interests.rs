@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::guard::Seat;
 use crate::upstream::{Errand, Loud, Upstream};
 
 /// Of one client. Few have any, so it is there only for those.
@@ -20,6 +21,7 @@ pub(super) struct Watch {
     pub(super) uri: Box<str>,
     upstream: Arc<Upstream>,
     client: u128,
+    _place: Seat,
 }
 
 /// A session of its own at one server.
@@ -52,20 +54,12 @@ impl Interests {
     pub(super) fn forget(&mut self, uri: &str) {
         self.watches.retain(|watch| &*watch.uri != uri);
     }
-
-    /// Bytes held on the heap.
-    pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.watches.capacity() * size_of::<Watch>()
-            + self.watches.iter().map(|watch| watch.uri.len()).sum::<usize>()
-            + self.visits.capacity() * size_of::<Visit>()
-    }
 }
 
 impl Watch {
     /// Counted by whoever asks the server: this only ends it.
-    pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128) -> Self {
-        Self { uri: uri.into(), upstream: Arc::clone(upstream), client }
+    pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128, place: Seat) -> Self {
+        Self { uri: uri.into(), upstream: Arc::clone(upstream), client, _place: place }
     }
 }
 

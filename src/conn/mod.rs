@@ -75,6 +75,8 @@ pub struct House {
     pub lobby: Arc<Seats>,
     /// Places for calls that wait for an answer.
     pub in_flight: Arc<Seats>,
+    /// Places for resources that are watched.
+    pub watches: Arc<Seats>,
     /// What was counted.
     pub ledger: Ledger,
     /// What a refused client is told to wait, in milliseconds.
@@ -97,6 +99,7 @@ impl House {
             seats: Seats::new(guard.connections_max),
             lobby: Seats::new(config.lobby_max),
             in_flight: Seats::new(guard.in_flight_max),
+            watches: Seats::new(guard.watches_max),
             retry_after_ms: guard.retry_after_ms,
             ledger: Ledger::default(),
             sessions: http::Sessions::new(config.http.clone()),

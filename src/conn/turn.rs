@@ -139,10 +139,7 @@ impl Mcp {
             Some((Server::Upstream(upstream), name)) => {
                 let server = Arc::clone(upstream) as Arc<dyn Serves>;
                 if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
-                    let mut client = caller.client(upstream);
-                    if caller.stateless {
-                        client.id = 0;
-                    }
+                    let client = caller.client(upstream);
                     let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
                     upstream.post(Errand::Call(Box::new(task)));
                 }
@@ -176,9 +173,7 @@ impl Mcp {
             return None;
         }
         let Some(place) = self.house.in_flight.take() else {
-            self.house.seats.refusals.add(guard::Refusal::InFlightFull);
-            self.house.ledger.faults.add(Fault::Busy);
-            last_words::busy(guard::Refusal::InFlightFull, self.house.retry_after_ms).write(out, Some(id));
+            self.full(id, guard::Refusal::InFlightFull, out);
             return None;
         };
         let number = self.number();
@@ -186,6 +181,12 @@ impl Mcp {
         let work = Work::Call { cancel, progress_token: progress_token.map(Into::into), watch: None };
         caller.calls().push(Pending { number, id: id.raw().into(), batch, work });
         Some((ticket, place))
+    }
+
+    fn full(&self, id: Id<'_>, refusal: guard::Refusal, out: &mut Vec<u8>) {
+        self.house.seats.refusals.add(refusal);
+        self.house.ledger.faults.add(Fault::Busy);
+        last_words::busy(refusal, self.house.retry_after_ms).write(out, Some(id));
     }
 
     fn subscribe(
@@ -208,11 +209,12 @@ impl Mcp {
         let Some((Server::Upstream(upstream), uri)) = directory.route(&target) else {
             return self.fault(out, Some(id), Fault::UnknownResource);
         };
+        let Some(watched) = self.house.watches.take() else { return self.full(id, guard::Refusal::WatchesFull, out) };
         let server = Arc::clone(upstream) as Arc<dyn Serves>;
         if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
-            let client = caller.client(upstream).id;
+            let client = caller.client_id(upstream);
             upstream.post(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
-            caller.calls().watch_last(Watch::new(upstream, uri, client));
+            caller.calls().watch_last(Watch::new(upstream, uri, client, watched));
         }
     }
 
@@ -227,9 +229,13 @@ impl Mcp {
         for uri in &listen.uris {
             let target = Target::Resource(Cow::Borrowed(uri));
             if let Some((Server::Upstream(upstream), uri)) = directory.route(&target) {
-                let client = caller.client(upstream).id;
+                let Some(watched) = self.house.watches.take() else {
+                    out.truncate(from);
+                    return self.full(listen.id, guard::Refusal::WatchesFull, out);
+                };
+                let client = caller.client_id(upstream);
                 upstream.post(Errand::Watch { uri: uri.into(), task: None, client });
-                watches.push(Watch::new(upstream, uri, client));
+                watches.push(Watch::new(upstream, uri, client, watched));
             }
         }
         let number = self.number();
@@ -375,12 +381,18 @@ impl Caller<'_, Resident> {
         self.session.interests.get_or_insert_default()
     }
 
-    /// Who asks, as the upstream sees it; where it has a session of its own there, that ends with it.
-    fn client(&mut self, upstream: &Arc<Upstream>) -> Client {
+    /// What tells it from others at the upstream; where it has a session of its own there, that ends with it.
+    fn client_id(&mut self, upstream: &Arc<Upstream>) -> u128 {
         let id = self.client;
         if upstream.per_session {
             self.interests().visit(upstream, id);
         }
+        id
+    }
+
+    /// Who asks, as the upstream sees it.
+    fn client(&mut self, upstream: &Arc<Upstream>) -> Client {
+        let id = if self.stateless { 0 } else { self.client_id(upstream) };
         let session = &self.session.session;
         Client { id, profile: session.profile().cloned(), can_be_asked: session.revision().is_some() }
     }

@@ -16,6 +16,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Calls that may wait for an upstream's answer at once, over all clients.
     pub in_flight_max: usize,
+    /// Resources that may be watched for changes at once, over all clients; each client counts.
+    pub watches_max: usize,
     /// What a refused client is told to wait before it tries again, in milliseconds.
     pub retry_after_ms: u64,
 }
@@ -27,6 +29,8 @@ impl Default for Config {
             connections_max: 100_000,
             // A few hundred bytes each: 10,000 waiting calls are a few MiB.
             in_flight_max: 10_000,
+            // A few hundred bytes each, and the URI.
+            watches_max: 100_000,
             // Long enough not to hammer a full house, short enough for a person to wait.
             retry_after_ms: 5_000,
         }
@@ -44,6 +48,8 @@ named! {
         NoDescriptor = "no_descriptor",
         /// Too many calls wait for answers (`guard.in_flight_max`).
         InFlightFull = "in_flight_full",
+        /// Too many resources are watched (`guard.watches_max`).
+        WatchesFull = "watches_full",
     }
 }
 
@@ -54,6 +60,7 @@ impl Refusal {
             Self::HouseFull => "the gateway is full; try again later",
             Self::ShardFull | Self::NoDescriptor => "this part of the gateway is full; try again now or later",
             Self::InFlightFull => "too many calls are waiting for answers; try again later",
+            Self::WatchesFull => "too many resources are watched; unsubscribe from some, or try again later",
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::meter::{Host, Plan};
 use crate::monitor::Profiler;
 use crate::upstream::embedded::{Embedded, Tools};
 
-pub use reload::{Ground, Relog, Reloaded, Reread};
+pub use reload::{Ground, Reloaded, Relog, Reread};
 pub use upstreams::Changes;
 
 use listen::Reservation;

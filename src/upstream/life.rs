@@ -112,7 +112,7 @@ impl Life {
         Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serves: false }
     }
 
-    /// The life of a session of a single client, whose errands come through `door`; or of a `single` call.
+    /// The life of a session of a single client, whose errands come through `door`.
     pub(super) fn private(
         upstream: Arc<Upstream>,
         target: Target,
@@ -121,12 +121,8 @@ impl Life {
         capabilities: String,
         (tag, floor): (u64, u32),
         door: Arc<Door>,
-        single: bool,
     ) -> Self {
-        let mut life = Self::new(upstream, target, knobs, shared, capabilities, tag, floor);
-        if single {
-            life.knobs.session_idle = Duration::ZERO;
-        }
+        let life = Self::new(upstream, target, knobs, shared, capabilities, tag, floor);
         Self { door: Some(door), ..life }
     }
 

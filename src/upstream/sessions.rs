@@ -165,15 +165,20 @@ impl Sessions {
             }
         };
         let door = Arc::new(Door::default());
+        let mut knobs = self.knobs.clone();
+        if client & GUESTS == GUESTS {
+            // It is over with its call.
+            knobs.session_idle = Duration::ZERO;
+        }
         let life = Life::private(
             Arc::clone(&self.upstream),
             self.target.clone(),
-            self.knobs.clone(),
+            knobs,
             Arc::clone(&self.shared),
-            profile.map_or_else(|| bridge::SHARED_CAPABILITIES.to_owned(), |profile| bridge::capabilities(Some(profile))),
+            profile
+                .map_or_else(|| bridge::SHARED_CAPABILITIES.to_owned(), |profile| bridge::capabilities(Some(profile))),
             (tag, self.floor),
             Arc::clone(&door),
-            client & GUESTS == GUESTS,
         );
         self.tasks.spawn(session(life, client, tag, self.stop.subscribe()));
         self.by_tag.insert(tag, Arc::clone(&door));

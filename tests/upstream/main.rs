@@ -63,7 +63,7 @@ fn who_leaves_or_cancels_has_its_calls_cancelled_at_the_server() {
     let lakh = Process::in_front_of_scripted(&[]);
     let (mut stays, mut leaves) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
     // The server's own word counts: what is cancelled before it is sent never gets there.
-    let mut works_for = |calls: u64| {
+    let works_for = |calls: u64| {
         let mut looks = Peer::line(lakh.clients);
         peer::eventually(|| told(&mut looks)["pending"] == calls)
     };

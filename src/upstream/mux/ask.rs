@@ -88,7 +88,8 @@ impl Mux {
     /// A modern client is told what it would have to declare, and its call ends (spec 2026-07-28
     /// basic/index#error-codes); the server of a legacy one may go on without.
     fn give_up_unable(&mut self, number: u64, needed: Capability, now: Instant) {
-        let modern = |pending: &Pending| matches!(&pending.work, Work::Call(task) if task.parcel.revision.era() == Era::Modern);
+        let modern =
+            |pending: &Pending| matches!(&pending.work, Work::Call(task) if task.parcel.revision.era() == Era::Modern);
         if !self.pending.get(number).is_some_and(modern) {
             return;
         }
