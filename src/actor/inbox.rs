@@ -100,10 +100,20 @@ impl Inbox {
         Self { mail: SegQueue::new(), waker, rung: AtomicBool::new(false), waiting: AtomicUsize::new(0) }
     }
 
-    /// Queues `mail` and wakes the shard if nobody else has since it last looked.
+    /// Queues `mail` and wakes the shard.
     pub fn post(&self, mail: Mail) {
+        self.push(mail);
+        self.ring();
+    }
+
+    /// Queues `mail` for a shard that is rung for later.
+    pub(super) fn push(&self, mail: Mail) {
         self.mail.push(mail);
         self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wakes the shard if nobody else has since it last looked.
+    pub(super) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel)
             && let Err(error) = self.waker.wake()
         {

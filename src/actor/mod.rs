@@ -17,5 +17,5 @@ pub use inbox::{Answer, Inbox, Letter, Mail, News, Order, Sibling};
 pub use question::{Question, Reply};
 pub use shard::{Berth, Desk, Readiness, Tenants, run};
 pub use table::CommonDescriptors;
-pub use ticket::{CancelHandle, Serves, Ticket};
+pub use ticket::{Bells, CancelHandle, Serves, Ticket};
 pub use wheel::{TICK, Tick, Wheel};

@@ -61,12 +61,14 @@ pub trait Tenants {
     fn accept_failed(&mut self, error: &io::Error);
     /// The socket of `key` is ready, or [`Desk::again`] was asked for.
     fn ready(&mut self, desk: &mut Desk<'_>, key: Key, readiness: Readiness);
-    /// A letter for `key`.
-    fn letter(&mut self, desk: &mut Desk<'_>, key: Key, letter: Letter);
+    /// Letters for `key`, in their order, all that came at once.
+    fn letters(&mut self, desk: &mut Desk<'_>, key: Key, letters: impl Iterator<Item = Letter>);
     /// The deadline of `key` has come.
     fn deadline(&mut self, desk: &mut Desk<'_>, key: Key);
     /// An order other than [`Order::Panic`].
     fn order(&mut self, desk: &mut Desk<'_>, order: Order);
+    /// A turn is over: whatever was put off to its end is due.
+    fn turned(&mut self) {}
     /// Publish the gauges.
     fn publish(&mut self, desk: &Desk<'_>);
     /// Whether the shard is to end: told to, and nothing is left to do.
@@ -136,6 +138,7 @@ pub fn run(berth: &Berth, mut listener: TcpListener, actors_max: usize, tenants:
         accept_at: None,
         again: Vec::new(),
         due: Vec::new(),
+        letters: Vec::new(),
         published: Instant::now(),
     }
     .run(&mut poll, tenants)
@@ -151,6 +154,8 @@ struct Loop<'a> {
     again: Vec<Key>,
     /// The keys swept from the wheel in the turn at hand.
     due: Vec<Key>,
+    /// The letters collected in it.
+    letters: Vec<(Key, Letter)>,
     published: Instant,
 }
 
@@ -159,6 +164,7 @@ impl Loop<'_> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         // The wake-up for mail that is here already may have been spent on an earlier life that panicked.
         self.collect(poll.registry(), self.began, tenants);
+        tenants.turned();
         while !tenants.finished() {
             match poll.poll(&mut events, Some(self.patience())) {
                 Ok(()) => {}
@@ -167,6 +173,7 @@ impl Loop<'_> {
             }
             let awake = Instant::now();
             self.turn(poll.registry(), &events, awake, tenants);
+            tenants.turned();
             let done = Instant::now();
             self.berth.meter.lag.record(done - awake);
             if done - self.published >= PUBLISH_EVERY {
@@ -212,14 +219,33 @@ impl Loop<'_> {
 
     fn collect(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {
         self.berth.inbox.quiet();
-        while let Some(mail) = self.berth.inbox.collect() {
-            let mut desk = self.desk(registry, now);
+        // What is posted while this is read waits for the next turn: it may be the rest of something long.
+        for _ in 0..self.berth.inbox.waiting() {
+            let Some(mail) = self.berth.inbox.collect() else { break };
             match mail {
-                Mail::Letter(key, letter) => tenants.letter(&mut desk, key, letter),
+                Mail::Letter(key, letter) => self.letters.push((key, letter)),
                 Mail::Order(Order::Panic) => panic!("a panic was ordered"),
-                Mail::Order(order) => tenants.order(&mut desk, order),
+                Mail::Order(order) => {
+                    self.hand_out(registry, now, tenants);
+                    tenants.order(&mut self.desk(registry, now), order);
+                }
             }
         }
+        self.hand_out(registry, now, tenants);
+    }
+
+    /// Hands the letters out, to each actor all of its own at once: what they make it say leaves in one write.
+    fn hand_out(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {
+        let mut letters = std::mem::take(&mut self.letters);
+        // Stable: an actor's letters stay in their order.
+        letters.sort_by_key(|(key, _)| *key);
+        let mut left = letters.drain(..).peekable();
+        while let Some((key, first)) = left.next() {
+            let more = std::iter::from_fn(|| left.next_if(|(next, _)| *next == key).map(|(_, letter)| letter));
+            tenants.letters(&mut self.desk(registry, now), key, std::iter::once(first).chain(more));
+        }
+        drop(left);
+        self.letters = letters;
     }
 
     fn deadlines(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {

@@ -100,7 +100,14 @@ impl Ticket {
 
     /// Answers the call.
     pub fn settle(mut self, answer: Answer) {
-        self.post(answer);
+        self.push(answer);
+        self.inbox.ring();
+    }
+
+    /// Answers the call, and leaves it to `bells` to tell the shard: for whoever has more to say at once.
+    pub fn settle_quietly(mut self, answer: Answer, bells: &mut Bells) {
+        self.push(answer);
+        bells.add(&self.inbox);
     }
 
     /// The call was cancelled: it ends without an answer, as the protocol wants it.
@@ -133,18 +140,45 @@ impl Ticket {
         self.inbox.post(Mail::Letter(self.to, letter));
     }
 
-    fn post(&mut self, answer: Answer) {
+    fn push(&mut self, answer: Answer) {
         self.settled = true;
         // Before the answer is there: whoever reads it lets go of the handle, which must not cancel what is over.
         self.shared.slot.store(UNSERVED, Ordering::SeqCst);
-        self.inbox.post(Mail::Letter(self.to, Letter::Answer { call: self.call, answer }));
+        self.inbox.push(Mail::Letter(self.to, Letter::Answer { call: self.call, answer }));
+    }
+}
+
+/// Shards that have mail and are not rung for yet. A shard that is woken for each answer reads, writes and sleeps for each.
+#[derive(Default)]
+pub struct Bells(Vec<Arc<Inbox>>);
+
+impl Bells {
+    fn add(&mut self, inbox: &Arc<Inbox>) {
+        if !self.0.iter().any(|known| Arc::ptr_eq(known, inbox)) {
+            self.0.push(Arc::clone(inbox));
+        }
+    }
+
+    /// Wakes them all.
+    pub fn ring(&mut self) {
+        for inbox in self.0.drain(..) {
+            inbox.ring();
+        }
+    }
+}
+
+/// Nobody's mail is forgotten.
+impl Drop for Bells {
+    fn drop(&mut self) {
+        self.ring();
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.settled {
-            self.post(Answer::Abandoned);
+            self.push(Answer::Abandoned);
+            self.inbox.ring();
         }
     }
 }

@@ -336,7 +336,7 @@ impl Tenants for Two {
     fn arrive(&mut self, _: &mut Desk<'_>, _: mio::net::TcpStream, _: SocketAddr) {}
     fn accept_failed(&mut self, _: &io::Error) {}
     fn ready(&mut self, _: &mut Desk<'_>, _: Key, _: Readiness) {}
-    fn letter(&mut self, _: &mut Desk<'_>, _: Key, _: Letter) {}
+    fn letters(&mut self, _: &mut Desk<'_>, _: Key, _: impl Iterator<Item = Letter>) {}
     fn deadline(&mut self, _: &mut Desk<'_>, _: Key) {}
     fn order(&mut self, _: &mut Desk<'_>, order: Order) {
         match order {

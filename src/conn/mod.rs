@@ -342,12 +342,14 @@ impl<S: Service> Tenants for Connections<S> {
         self.run(desk, key, |bench, conn, desk| bench.ready(conn, desk, key, readiness));
     }
 
-    fn letter(&mut self, desk: &mut Desk<'_>, key: Key, letter: Letter) {
+    fn letters(&mut self, desk: &mut Desk<'_>, key: Key, letters: impl Iterator<Item = Letter>) {
         self.run(desk, key, |bench, conn, desk| {
-            match letter {
-                _ if matches!(conn.stage, Stage::Leaving { .. }) => {}
-                Letter::Sibling(sibling) => bench.sibling(conn, sibling, desk, key)?,
-                letter => bench.talk(conn, desk, key, |service, talk| service.letter(talk, letter))?,
+            for letter in letters {
+                match letter {
+                    _ if matches!(conn.stage, Stage::Leaving { .. }) => {}
+                    Letter::Sibling(sibling) => bench.sibling(conn, sibling, desk, key)?,
+                    letter => bench.talk(conn, desk, key, |service, talk| service.letter(talk, letter))?,
+                }
             }
             if conn.has_more_requests() {
                 desk.again(key);
@@ -390,6 +392,10 @@ impl<S: Service> Tenants for Connections<S> {
             Order::Spread { news, after } => self.spread(desk, news, after),
             Order::Panic => {}
         }
+    }
+
+    fn turned(&mut self) {
+        self.bench.service.turned();
     }
 
     fn publish(&mut self, desk: &Desk<'_>) {

@@ -44,6 +44,9 @@ pub trait Service {
     /// News that the client is to be told.
     fn news(&mut self, _talk: &mut Talk<'_, Self::Session>, _news: &News) {}
 
+    /// A turn of the shard is over: whatever was put off to its end is due.
+    fn turned(&mut self) {}
+
     /// The connection is about to be closed by us: whatever is open is to be ended in form.
     fn last_words(&mut self, _talk: &mut Talk<'_, Self::Session>) {}
 }

@@ -29,6 +29,8 @@ pub struct Mcp {
     /// The number of the next ticket; never used twice, not even by the shard that takes this one's place.
     next_call: u64,
     next_batch: u32,
+    /// Upstreams with calls of this turn, which they get all at once at its end.
+    unrung: Vec<Arc<Upstream>>,
 }
 
 /// What is remembered of one client.
@@ -68,6 +70,7 @@ impl Mcp {
             profiles: Profiles::new(config.profiles_max),
             next_call: u64::from(incarnation) << 40,
             next_batch: 0,
+            unrung: Vec::new(),
         }
     }
 
@@ -141,7 +144,10 @@ impl Mcp {
                 if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
                     let client = caller.client(upstream);
                     let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
-                    upstream.post(Errand::Call(Box::new(task)));
+                    upstream.push(Errand::Call(Box::new(task)));
+                    if !self.unrung.iter().any(|known| Arc::ptr_eq(known, upstream)) {
+                        self.unrung.push(Arc::clone(upstream));
+                    }
                 }
             }
             None => {
@@ -369,6 +375,12 @@ impl Service for Mcp {
 
     fn news(&mut self, talk: &mut Talk<'_, Resident>, news: &News) {
         self.tell(talk, news);
+    }
+
+    fn turned(&mut self) {
+        for upstream in self.unrung.drain(..) {
+            upstream.ring();
+        }
     }
 
     fn last_words(&mut self, talk: &mut Talk<'_, Resident>) {

@@ -109,7 +109,7 @@ impl Services {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             // Two, so that one that is busy with a large catalogue delays nobody.
-            upstreams: Builder::new_multi_thread().worker_threads(2).thread_name("upstreams").enable_all().build()?,
+            upstreams: Builder::new_multi_thread().worker_threads(1).thread_name("upstreams").enable_all().build()?,
             admin: Builder::new_current_thread().enable_all().build()?,
             stop: Notify::new(),
             stopping: AtomicBool::new(false),

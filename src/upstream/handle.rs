@@ -169,7 +169,18 @@ impl Upstream {
 
     /// Queues an errand and wakes the task if nobody else has since it last looked.
     pub fn post(&self, errand: Errand) {
-        self.door.post(errand);
+        self.push(errand);
+        self.ring();
+    }
+
+    /// Wakes the task if nobody else has since it last looked.
+    pub fn ring(&self) {
+        self.door.ring();
+    }
+
+    /// Queues an errand for a task that is rung for later.
+    pub fn push(&self, errand: Errand) {
+        self.door.errands.push(errand);
         // Either this sees the mark, or whoever has set it sees the errand.
         fence(Ordering::SeqCst);
         if self.door.closed.load(Ordering::Relaxed) {
@@ -226,6 +237,10 @@ impl Upstream {
 impl Door {
     pub(super) fn post(&self, errand: Errand) {
         self.errands.push(errand);
+        self.ring();
+    }
+
+    fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.bell.notify_one();
         }

@@ -226,6 +226,7 @@ impl Life {
         while let Some(arrived) = link.next() {
             self.mux.handle_arrived(&arrived, now);
         }
+        self.mux.bells.ring();
         self.mux.check(now, link);
         self.mux.speak(now, link);
     }

@@ -41,8 +41,12 @@ impl Tenants for Travellers {
         self.inner.accept_failed(error);
     }
 
-    fn letter(&mut self, desk: &mut Desk<'_>, key: Key, letter: Letter) {
-        self.inner.letter(desk, key, letter);
+    fn letters(&mut self, desk: &mut Desk<'_>, key: Key, letters: impl Iterator<Item = Letter>) {
+        self.inner.letters(desk, key, letters);
+    }
+
+    fn turned(&mut self) {
+        self.inner.turned();
     }
 
     fn deadline(&mut self, desk: &mut Desk<'_>, key: Key) {

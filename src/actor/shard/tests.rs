@@ -50,7 +50,7 @@ impl Tenants for Readers {
         self.again_most = self.again_most.max(desk.again.len());
     }
 
-    fn letter(&mut self, _desk: &mut Desk<'_>, _key: Key, _letter: Letter) {}
+    fn letters(&mut self, _desk: &mut Desk<'_>, _key: Key, _letters: impl Iterator<Item = Letter>) {}
 
     fn deadline(&mut self, _desk: &mut Desk<'_>, _key: Key) {}
 

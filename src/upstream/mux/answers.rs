@@ -66,7 +66,7 @@ impl Mux {
         let Task { parcel, ticket, place, .. } = *task;
         let answer = for_client(&parcel, server, answer);
         self.ended(&parcel, since, now, bytes, got, outcome);
-        ticket.settle(answer);
+        ticket.settle_quietly(answer, &mut self.bells);
         drop(place);
     }
 

@@ -21,7 +21,7 @@ use super::handle::{Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
-use crate::actor::Ticket;
+use crate::actor::{Bells, Ticket};
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Features, Level, Method, Revision, Topics};
 use crate::wire::envelope::{self, Envelope, Incoming, Kind};
@@ -85,6 +85,8 @@ pub(super) struct Mux {
     /// Which headers a tool's arguments become.
     params: ParamHeaders,
     pending: Slots<Pending>,
+    /// Shards with answers that are not rung for yet.
+    pub(super) bells: Bells,
     /// How many of them are calls of clients.
     calls: usize,
     asked: Slots<Asked>,
@@ -141,6 +143,7 @@ impl Mux {
             tag: tag << NUMBER_BITS,
             params: ParamHeaders::default(),
             pending: Slots::above(floor),
+            bells: Bells::default(),
             calls: 0,
             asked: Slots::above(floor),
             watches: Watches::default(),
