@@ -108,7 +108,8 @@ impl Services {
     /// When the kernel gives no more polls.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            // Two, so that one that is busy with a large catalogue delays nobody.
+            // One thread for all: a call and its answer wake it where it waits for sockets, and nobody else. A second one made
+            // a proxied call cost a quarter more.
             upstreams: Builder::new_multi_thread().worker_threads(1).thread_name("upstreams").enable_all().build()?,
             admin: Builder::new_current_thread().enable_all().build()?,
             stop: Notify::new(),
