@@ -302,3 +302,67 @@ fn a_call_whose_headers_do_not_match_is_tried_once_more_with_the_tools_of_now() 
     stage.says_on(Some(number), &mismatch(number));
     assert_eq!(stage.answer(caller.call).unwrap_err()["code"], -32020, "once is enough");
 }
+
+#[test]
+fn a_parked_call_ends_when_its_client_may_not_come_back_whatever_its_server_tells() {
+    let mut stage = Stage::new(LEGACY);
+    let (_, _, number) = asked(&mut stage);
+    stage.now += Duration::from_secs(600);
+    stage.says(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{number},"progress":1}}}}"#
+    ));
+    stage.passes(Duration::ZERO);
+    assert!(stage.sent.texts.iter().any(|text| text["method"] == "notifications/cancelled"));
+    assert!(!stage.mux.has_calls());
+}
+
+#[test]
+fn a_call_that_cannot_be_parked_waits_for_no_person() {
+    let mut stage = Stage::with(LEGACY, Knobs { call: Duration::from_secs(10), ..Knobs::default() }, true);
+    let parked = std::mem::replace(&mut stage.mux.parked, usize::MAX);
+    let caller = stage.call(modern(), Client::default());
+    stage.says(ASK);
+    assert_eq!(stage.last()["error"]["code"], -32603, "too many wait");
+    stage.mux.parked = parked;
+    stage.passes(Duration::from_secs(11));
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "mute");
+}
+
+#[test]
+fn an_error_that_waited_for_its_client_counts_as_one() {
+    let mut stage = Stage::new(LEGACY);
+    let (state, _, number) = asked(&mut stage);
+    stage.says(&format!(r#"{{"jsonrpc":"2.0","id":{number},"error":{{"code":7,"message":"m"}}}}"#));
+    let again = stage.call(retry(&state, &json!({})), Client::default());
+    assert_eq!(stage.answer(again.call).unwrap_err()["code"], 7);
+    assert_eq!(stage.upstream.counts.errors.load(Relaxed), 1);
+}
+
+#[test]
+fn our_own_request_that_times_out_is_cancelled_unless_it_is_the_handshake() {
+    for (own, told) in [(Own::Page(crate::mcp::List::Tools), true), (Own::Probe, false)] {
+        let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+        stage.mux.ask(own, "m", "", Duration::from_secs(1), stage.now, &mut stage.sent);
+        let number = stage.number();
+        stage.passes(Duration::from_secs(2));
+        let cancelled = stage.last()["method"] == "notifications/cancelled";
+        assert_eq!(cancelled && stage.last()["params"]["requestId"] == number, told);
+        stage.answers(number, "{}");
+        assert_eq!(stage.strays(), 0);
+    }
+}
+
+#[test]
+fn one_connection_that_is_refused_ends_no_call_on_another() {
+    let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+    let (serves, first) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
+    let (away, second) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
+    stage.fails(Some(second), Trouble::new(TroubleKind::Refused, ""));
+    assert_eq!(stage.answer(away.call).unwrap_err()["data"]["reason"], "refused");
+    assert!(stage.mux.lost.is_none());
+    stage.answers(first, "{}");
+    stage.answer(serves.call).unwrap();
+    stage.call(parcel(LEGACY), Client::default());
+    stage.fails(Some(stage.number()), Trouble::new(TroubleKind::Refused, ""));
+    assert!(stage.mux.lost.is_some(), "nothing else shows that it serves");
+}

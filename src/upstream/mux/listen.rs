@@ -158,6 +158,7 @@ impl Mux {
             self.watches.listening = self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
         }
         if let Some(old) = old.filter(|&old| self.remove(old).is_some()) {
+            self.forget(old, now);
             self.tell_cancelled(old, sink);
         }
     }
