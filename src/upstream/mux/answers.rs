@@ -129,9 +129,10 @@ impl Mux {
     pub(super) fn own_ended(&mut self, number: u64, own: Own, heard: Heard, now: Instant) {
         match own {
             Own::Probe | Own::Page(_) => self.heard.push((own, heard)),
-            Own::Subscribe(uri) => self.subscribed(&uri, &heard),
+            Own::Subscribe(uri) => self.subscribe_ended(&uri, &heard, now),
+            Own::Unsubscribe(uri) => self.unsubscribe_ended(&uri, now),
             Own::Listen => self.listen_ended(number, &heard, now),
-            Own::SetLevel | Own::Unsubscribe => {}
+            Own::SetLevel => self.watches.is_telling = false,
         }
     }
 

@@ -49,6 +49,7 @@ impl Mux {
                 self.tell_cancelled(number, sink);
             }
         }
+        self.end_waiting(now);
         // Not more often than every 10 ms, however many wait.
         self.next_check = next.max(now + Duration::from_millis(10));
     }

@@ -233,7 +233,7 @@ impl Mux {
     /// Sends a call. `repeated`: it was sent before, and surely not processed.
     pub(super) fn begin(&mut self, task: Box<Task>, repeated: bool, now: Instant, sink: &mut impl Sink) {
         let Some(task) = self.resumed(task, now, sink) else { return };
-        if self.pending.len() >= self.knobs.in_flight_max {
+        if self.calls >= self.knobs.in_flight_max {
             return self.refuse(task.ticket, &self.full());
         }
         let mut pending = Pending::new(Work::Call(task), now);
@@ -435,6 +435,7 @@ impl Mux {
                 }
             }
         }
+        self.keep_up(now, sink);
         self.listen_anew(now, sink);
     }
 }

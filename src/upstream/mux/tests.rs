@@ -229,6 +229,7 @@ fn a_resource_is_subscribed_to_with_its_first_watcher_and_left_with_its_last() {
     stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 2 });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
     drop((one, two));
+    stage.answers(stage.number(), "{}");
     let refused = watch(&mut stage, 3);
     stage.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32002,"message":"no"}}}}"#, stage.number()));
     assert_eq!(stage.answer(refused.call).unwrap_err()["code"], -32002);
