@@ -24,6 +24,11 @@ impl Mux {
             (Some(number), Some(on)) if number == on => number,
             // Refused before its id was read.
             (_, Some(on)) if answer.is_err() => on,
+            // What comes on its stream now is another's: there will be no answer.
+            (_, Some(on)) => {
+                self.fail(on, &Trouble::new(TroubleKind::Garbage, "answered under another id"), now);
+                return self.stray();
+            }
             _ => return self.stray(),
         };
         match self.pending.get_mut(number) {
@@ -37,8 +42,10 @@ impl Mux {
             Some(Pending { work: Work::Parked(parked), .. }) => {
                 parked.answer = Some(for_client(&parked.parcel, Era::Legacy, answer));
             }
-            None if self.cancelled.contains(&number) => {}
-            None => self.stray(),
+            None => match self.cancelled.iter().position(|&(cancelled, _)| cancelled == number) {
+                Some(at) => drop(self.cancelled.remove(at)),
+                None => self.stray(),
+            },
         }
     }
 
@@ -90,7 +97,6 @@ impl Mux {
 
     /// A request failed without an answer.
     pub(super) fn failed(&mut self, on: Option<u64>, trouble: &Trouble, now: Instant) {
-        let session_lost = matches!(trouble.kind, TroubleKind::SessionLost | TroubleKind::Refused);
         let Some(number) = on else {
             // A line that was skipped concerns nobody who could be told; a session that is lost, everybody.
             if trouble.kind != TroubleKind::TooLong {
@@ -104,10 +110,18 @@ impl Mux {
             {
                 self.keep(number);
             }
-            Some(_) => self.fail(number, trouble, now),
+            Some(pending) => {
+                // Its connection broke: that does not stop the server.
+                if !pending.is_own() && trouble.kind == TroubleKind::Lost && !trouble.is_safe_to_repeat() {
+                    self.haunt(number, now);
+                }
+                self.fail(number, trouble, now);
+            }
             None => {}
         }
-        if session_lost {
+        // One connection that is refused says little while others serve: a server may take only so many.
+        let refused = trouble.kind == TroubleKind::Refused && self.calls == 0;
+        if refused || trouble.kind == TroubleKind::SessionLost {
             self.lost.get_or_insert_with(|| trouble.clone());
         }
     }
@@ -115,9 +129,10 @@ impl Mux {
     pub(super) fn own_ended(&mut self, number: u64, own: Own, heard: Heard, now: Instant) {
         match own {
             Own::Probe | Own::Page(_) => self.heard.push((own, heard)),
-            Own::Subscribe(uri) => self.subscribed(&uri, &heard),
+            Own::Subscribe(uri) => self.subscribe_ended(&uri, &heard, now),
+            Own::Unsubscribe(uri) => self.unsubscribe_ended(&uri, now),
             Own::Listen => self.listen_ended(number, &heard, now),
-            Own::SetLevel | Own::Unsubscribe => {}
+            Own::SetLevel => self.watches.is_telling = false,
         }
     }
 
@@ -135,7 +150,7 @@ impl Mux {
             "notifications/progress" => self.progress(params, now),
             "notifications/message" => {
                 let level = picked("level").and_then(json::string).and_then(|name| Level::parse(&name));
-                self.log(on, level, bytes);
+                self.log(on, level, bytes, now);
             }
             "notifications/tools/list_changed" => self.changed = Topics(self.changed.0 | Topics::TOOLS.0),
             "notifications/prompts/list_changed" => self.changed = Topics(self.changed.0 | Topics::PROMPTS.0),
@@ -156,7 +171,7 @@ impl Mux {
             }
             "notifications/subscriptions/acknowledged" => self.acknowledged(params),
             _ => {
-                if let Some(owner) = self.owner(on)
+                if let Some(owner) = self.owner(on, now)
                     && let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner)
                 {
                     task.ticket.notice(bytes.into());
@@ -187,12 +202,14 @@ impl Mux {
 
     /// A step of a call, to its client, if that wants to know; under its own token again, which its side puts in.
     fn progress(&mut self, params: &str, now: Instant) {
-        let (mut number, mut fragment) = (None, String::with_capacity(params.len()));
+        let (mut number, mut steps) = (None, false);
+        let mut fragment = String::with_capacity(params.len());
         for (key, value) in json::members(params).into_iter().flatten() {
             if key == "progressToken" {
                 number = speech::number(value);
                 continue;
             }
+            steps |= key == "progress";
             if !fragment.is_empty() {
                 fragment.push(',');
             }
@@ -202,7 +219,8 @@ impl Mux {
             fragment.push(':');
             fragment.push_str(value);
         }
-        match number.and_then(|number| self.pending.get_mut(number)) {
+        // Without `progress` it is none (schema `ProgressNotificationParams`).
+        match number.filter(|_| steps).and_then(|number| self.pending.get_mut(number)) {
             Some(pending) => {
                 pending.heard = now;
                 if let Work::Call(task) = &pending.work
@@ -211,14 +229,14 @@ impl Mux {
                     task.ticket.progress(fragment);
                 }
             }
-            None if number.is_some_and(|number| self.cancelled.contains(&number)) => {}
+            None if number.is_some_and(|number| self.cancelled.iter().any(|known| known.0 == number)) => {}
             None => self.stray(),
         }
     }
 
     /// A log message, to the client of the call that it belongs to, if that is known, and as loud as it wants.
-    fn log(&self, on: Option<u64>, level: Option<Level>, bytes: &[u8]) {
-        let Some(owner) = self.owner(on) else { return };
+    fn log(&self, on: Option<u64>, level: Option<Level>, bytes: &[u8], now: Instant) {
+        let Some(owner) = self.owner(on, now) else { return };
         let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner) else { return };
         let wanted = match task.parcel.level {
             Some(least) => level.is_none_or(|level| level >= least),
@@ -235,13 +253,15 @@ impl Mux {
         }
     }
 
-    /// Whose call it is that a server speaks of without saying so: the one on whose stream it speaks; or the only one; or
-    /// any, where all are one client's.
-    pub(super) fn owner(&self, on: Option<u64>) -> Option<u64> {
+    /// Whose call it is that a server speaks of without saying so: the one on whose stream it speaks; or the only one,
+    /// if the server is at work on no other; or any, where all are one client's.
+    pub(super) fn owner(&self, on: Option<u64>, now: Instant) -> Option<u64> {
         if let Some(on) = on {
             return self.pending.get(on).filter(|pending| !pending.is_own()).map(|_| on);
         }
-        (self.calls == 1 || self.terms.private && self.calls > 0)
+        let alone =
+            || self.calls == 1 && self.haunted_until <= now && self.cancelled.iter().all(|&(_, until)| until <= now);
+        (self.calls > 0 && (self.terms.private || alone()))
             .then(|| self.pending.iter().filter(|(_, pending)| !pending.is_own()).map(|(number, _)| number).last())?
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::pending::{Asked, By, Later, Pending, Work, respond};
-use super::{Mux, Sink};
+use super::{Mux, Sink, put};
 use crate::actor::{Answer, Question, Reply};
 use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CAPABILITY};
 use crate::mcp::{Capability, Era, answer, bridge};
@@ -52,7 +52,7 @@ impl Mux {
             let method = crate::mcp::fault::excerpt(method);
             (METHOD_NOT_FOUND, format!("Method not found: {method}; no client of this gateway has it in this revision"))
         })?;
-        let owner = self.owner(on).ok_or_else(|| self.no_owner())?;
+        let owner = self.owner(on, now).ok_or_else(|| self.no_owner())?;
         let full = || (INTERNAL_ERROR, "Too many questions wait for replies; ask again later".to_owned());
         if self.asked.len() >= ASKED_MAX {
             return Err(full());
@@ -63,11 +63,12 @@ impl Mux {
             self.give_up_unable(owner, needed, now);
             return Err(why);
         }
-        let Some(pending) = self.pending.get_mut(owner) else { return Err(full()) };
-        pending.asked += 1;
-        pending.heard = now;
         let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
         let number = self.asked.insert(Asked { call: owner, by }).map_err(|_| full())?;
+        if let Some(pending) = self.pending.get_mut(owner) {
+            pending.asked += 1;
+            pending.heard = now;
+        }
         match &self.pending.get(owner).map(|pending| &pending.work) {
             Some(Work::Call(task)) if task.parcel.revision.era() == Era::Legacy => {
                 let question = self.question(number, method, params);
@@ -78,6 +79,9 @@ impl Mux {
             }
             Some(Work::Call(_)) => self.park(owner, now).map_err(|()| {
                 self.asked.remove(number);
+                if let Some(pending) = self.pending.get_mut(owner) {
+                    pending.asked -= 1;
+                }
                 full()
             }),
             // Told when the client comes back with what was asked before.
@@ -100,6 +104,7 @@ impl Mux {
         answer::error_object(&mut error, MISSING_CAPABILITY, &message, Some(&data));
         self.ended(&task.parcel, since, now, bytes, 0, "missing_capability");
         task.ticket.settle(Answer::Error(error));
+        self.haunt(number, now);
         self.later.push(Later::Cancelled(number));
     }
 
@@ -108,7 +113,8 @@ impl Mux {
         let why = match self.calls {
             0 => "Nobody can be asked: no call is in flight whose client this could be for".to_owned(),
             calls => format!(
-                "Nobody can be asked: {calls} calls are in flight, and nothing says whose question this is; set sharing = \
+                "Nobody can be asked: {calls} calls are in flight or some were just given up, and nothing says whose \
+                 question this is; set sharing = \
                  \"per-session\" for upstream {upstream} in the gateway's configuration"
             ),
         };
@@ -132,7 +138,7 @@ impl Mux {
             By::Request { id, .. } => {
                 self.text.clear();
                 respond(&mut self.text, &id, &reply);
-                sink.put(Outgoing { text: &self.text, purpose: Purpose::Response });
+                put(&mut self.put, sink, Outgoing { text: &self.text, purpose: Purpose::Response });
             }
             By::Result(at) => self.input_came(asked.call, at, reply, now, sink),
         }

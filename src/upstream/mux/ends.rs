@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::pending::{Pending, Work};
-use super::{Heard, Knobs, Mux, Sink};
+use super::{HAUNTS, Heard, Knobs, Mux, Own, Sink};
 use crate::actor::Answer;
 use crate::mcp::{Method, Parcel};
 use crate::meter::Named;
@@ -23,31 +23,33 @@ impl Mux {
         let Knobs { call, call_max, input, .. } = self.knobs;
         let mut next = now + Duration::from_secs(1);
         let late = self.pending.numbers(|pending| {
-            let limits = match &pending.work {
-                Work::Own(_, wait) => (*wait, Duration::ZERO),
-                Work::Parked(parked) => (parked.until.saturating_duration_since(pending.heard), Duration::ZERO),
+            let after = |from: Instant, limit: Duration| (!limit.is_zero()).then(|| from + limit);
+            let due = match &pending.work {
+                Work::Own(_, wait) => after(pending.heard, *wait),
+                Work::Parked(parked) => Some(parked.until),
                 // Its server waits for a person.
-                Work::Call(_) if pending.asked > 0 => (input, Duration::ZERO),
-                Work::Call(_) => (call, call_max),
+                Work::Call(_) if pending.asked > 0 => after(pending.heard, input),
+                Work::Call(_) => after(pending.heard, call).into_iter().chain(after(pending.since, call_max)).min(),
             };
-            let quiet = (!limits.0.is_zero()).then(|| pending.heard + limits.0);
-            let whole = (!limits.1.is_zero()).then(|| pending.since + limits.1);
-            let Some(due) = quiet.into_iter().chain(whole).min() else { return false };
+            let Some(due) = due else { return false };
             next = next.min(due.max(now));
             due <= now
         });
         for number in late {
             let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
-            let own = self.pending.get(number).is_some_and(Pending::is_own);
+            let work = self.pending.get(number).map(|pending| &pending.work);
+            let probe = matches!(work, Some(Work::Own(Own::Probe, _)));
+            let own = matches!(work, Some(Work::Own(..)));
             let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
             self.fail(number, &trouble, now);
-            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation).
-            if !own {
+            self.forget(number, if own { now } else { now + HAUNTS });
+            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation). All else is: over HTTP that
+            // gives its connection back.
+            if !probe {
                 self.tell_cancelled(number, sink);
-            } else {
-                self.forget(number);
             }
         }
+        self.end_waiting(now);
         // Not more often than every 10 ms, however many wait.
         self.next_check = next.max(now + Duration::from_millis(10));
     }
@@ -70,6 +72,9 @@ impl Mux {
         }
         self.upstream.counts.add_uses(&mut self.uses);
         self.fail_watches(trouble);
+        // With the link goes whatever went on behind it.
+        self.cancelled.iter_mut().for_each(|(_, until)| *until = now);
+        self.haunted_until = now;
         self.put = 0;
         self.later.clear();
         self.heard.clear();

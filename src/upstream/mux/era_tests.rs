@@ -302,3 +302,147 @@ fn a_call_whose_headers_do_not_match_is_tried_once_more_with_the_tools_of_now() 
     stage.says_on(Some(number), &mismatch(number));
     assert_eq!(stage.answer(caller.call).unwrap_err()["code"], -32020, "once is enough");
 }
+
+#[test]
+fn a_parked_call_ends_when_its_client_may_not_come_back_whatever_its_server_tells() {
+    let mut stage = Stage::new(LEGACY);
+    let (_, _, number) = asked(&mut stage);
+    stage.now += Duration::from_secs(600);
+    stage.says(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{number},"progress":1}}}}"#
+    ));
+    stage.passes(Duration::ZERO);
+    assert!(stage.sent.texts.iter().any(|text| text["method"] == "notifications/cancelled"));
+    assert!(!stage.mux.has_calls());
+}
+
+#[test]
+fn a_call_that_cannot_be_parked_waits_for_no_person() {
+    let mut stage = Stage::with(LEGACY, Knobs { call: Duration::from_secs(10), ..Knobs::default() }, true);
+    let parked = std::mem::replace(&mut stage.mux.parked, usize::MAX);
+    let caller = stage.call(modern(), Client::default());
+    stage.says(ASK);
+    assert_eq!(stage.last()["error"]["code"], -32603, "too many wait");
+    stage.mux.parked = parked;
+    stage.passes(Duration::from_secs(11));
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "mute");
+}
+
+#[test]
+fn an_error_that_waited_for_its_client_counts_as_one() {
+    let mut stage = Stage::new(LEGACY);
+    let (state, _, number) = asked(&mut stage);
+    stage.says(&format!(r#"{{"jsonrpc":"2.0","id":{number},"error":{{"code":7,"message":"m"}}}}"#));
+    let again = stage.call(retry(&state, &json!({})), Client::default());
+    assert_eq!(stage.answer(again.call).unwrap_err()["code"], 7);
+    assert_eq!(stage.upstream.counts.errors.load(Relaxed), 1);
+}
+
+#[test]
+fn our_own_request_that_times_out_is_cancelled_unless_it_is_the_handshake() {
+    for (own, told) in [(Own::Page(crate::mcp::List::Tools), true), (Own::Probe, false)] {
+        let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+        stage.mux.ask(own, "m", "", Duration::from_secs(1), stage.now, &mut stage.sent);
+        let number = stage.number();
+        stage.passes(Duration::from_secs(2));
+        let cancelled = stage.last()["method"] == "notifications/cancelled";
+        assert_eq!(cancelled && stage.last()["params"]["requestId"] == number, told);
+        stage.answers(number, "{}");
+        assert_eq!(stage.strays(), 0);
+    }
+}
+
+#[test]
+fn one_connection_that_is_refused_ends_no_call_on_another() {
+    let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+    let (serves, first) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
+    let (away, second) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
+    stage.fails(Some(second), Trouble::new(TroubleKind::Refused, ""));
+    assert_eq!(stage.answer(away.call).unwrap_err()["data"]["reason"], "refused");
+    assert!(stage.mux.lost.is_none());
+    stage.answers(first, "{}");
+    stage.answer(serves.call).unwrap();
+    stage.call(parcel(LEGACY), Client::default());
+    stage.fails(Some(stage.number()), Trouble::new(TroubleKind::Refused, ""));
+    assert!(stage.mux.lost.is_some(), "nothing else shows that it serves");
+}
+
+fn watch(stage: &mut Stage, uri: &str, client: u128) -> super::stage::Caller {
+    let (ticket, caller) = stage.ticket();
+    let place = stage.seats.take().expect("a place");
+    stage.errand(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
+    caller
+}
+
+fn sent(stage: &Stage, method: &str) -> usize {
+    stage.sent.texts.iter().filter(|text| text["method"] == method).count()
+}
+
+#[test]
+fn what_many_watch_takes_no_place_of_a_call_and_is_asked_for_a_few_at_a_time() {
+    let mut stage = Stage::with(LEGACY, Knobs { in_flight_max: 1, ..Knobs::default() }, false);
+    for uri in 0..100 {
+        stage.errand(Errand::Watch { uri: format!("a://{uri}").into(), task: None, client: 1 });
+    }
+    assert_eq!(sent(&stage, "resources/subscribe"), 32);
+    stage.call(parcel(LEGACY), Client::default());
+    assert_eq!(stage.last()["method"], "tools/call");
+    // What is not asked for yet needs no word to end it.
+    for uri in 50..100 {
+        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1 });
+    }
+    for at in 0..32 {
+        let number = stage.sent.texts[at]["id"].as_u64().unwrap();
+        stage.answers(number, "{}");
+    }
+    assert_eq!((sent(&stage, "resources/subscribe"), sent(&stage, "resources/unsubscribe")), (50, 0));
+    for uri in 0..50 {
+        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1 });
+    }
+    assert_eq!(sent(&stage, "resources/unsubscribe"), 14, "18 of those before wait for an answer");
+}
+
+#[test]
+fn levels_that_come_while_the_server_is_told_one_are_told_as_the_last() {
+    let mut stage = Stage::new(LEGACY);
+    for level in [Level::Debug, Level::Emergency, Level::Debug, Level::Error] {
+        stage.errand(Errand::Level(level));
+    }
+    assert_eq!((stage.sent.texts.len(), &stage.last()["params"]["level"]), (1, &json!("debug")));
+    stage.answers(stage.number(), "{}");
+    assert_eq!((stage.sent.texts.len(), &stage.last()["params"]["level"]), (2, &json!("error")));
+    stage.answers(stage.number(), "{}");
+    assert_eq!(stage.sent.texts.len(), 2);
+}
+
+#[test]
+fn a_subscription_that_a_modern_server_never_acknowledges_is_answered_by_name() {
+    let mut stage = Stage::new(MODERN);
+    let caller = watch(&mut stage, "a://b", 1);
+    stage.passes(Duration::from_secs(29));
+    assert!(stage.letters().is_empty() && stage.mux.deadline().is_some());
+    stage.passes(Duration::from_secs(1));
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "mute");
+    assert_eq!(stage.seats.taken(), 0);
+}
+
+#[test]
+fn what_was_watched_stays_watched_if_the_next_link_fails_before_the_servers_word() {
+    let mut stage = Stage::new(LEGACY);
+    watch(&mut stage, "a://b", 1);
+    stage.answers(stage.number(), "{}");
+    stage.letters();
+    let lost = Trouble::new(TroubleKind::Lost, "reset");
+    for links in 2..4 {
+        stage.mux.end(&lost, stage.now, &stage.sent);
+        stage.mux.reopen(None, stage.now, &mut stage.sent);
+        assert_eq!(sent(&stage, "resources/subscribe"), links);
+    }
+    // Silence, and it is asked once more.
+    stage.passes(Duration::from_secs(30));
+    stage.passes(Duration::from_secs(30));
+    assert_eq!(sent(&stage, "resources/subscribe"), 4);
+    stage.answers(stage.number(), "{}");
+    stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 1 });
+    assert_eq!(stage.last()["method"], "resources/unsubscribe");
+}

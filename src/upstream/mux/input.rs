@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::pending::{Asked, By, Input, Later, Parked, Pending, Work, respond};
-use super::{Mux, NUMBER_BITS, Sink};
+use super::{Mux, NUMBER_BITS, Sink, put};
 use crate::actor::{Answer, Reply, Ticket};
 use crate::mcp::fault::{INTERNAL_ERROR, INVALID_PARAMS};
 use crate::mcp::request_state::Claim;
@@ -105,7 +105,7 @@ impl Mux {
             }
             self.text.clear();
             respond(&mut self.text, &id, &Reply::Result(response.into()));
-            sink.put(Outgoing { text: &self.text, purpose: Purpose::Response });
+            put(&mut self.put, sink, Outgoing { text: &self.text, purpose: Purpose::Response });
         }
         let Some(pending) = self.pending.get_mut(number) else { return };
         let Work::Parked(parked) = &mut pending.work else { return };
@@ -113,7 +113,8 @@ impl Mux {
         if let Some(answer) = parked.answer.take() {
             let (since, bytes) = (pending.since, pending.bytes);
             self.remove(number);
-            self.ended(&task.parcel, since, now, bytes, 0, "result");
+            let outcome = if matches!(answer, Answer::Result(_)) { "result" } else { "error" };
+            self.ended(&task.parcel, since, now, bytes, 0, outcome);
             return task.ticket.settle(answer);
         }
         let waits = pending.asked > 0;
@@ -121,7 +122,7 @@ impl Mux {
         pending.work = Work::Call(task);
         self.parked -= 1;
         if !served {
-            self.cancel(number, sink);
+            self.cancel(number, now, sink);
         } else if waits && self.park(number, now).is_err() {
             self.fail(number, &Trouble::new(TroubleKind::Overloaded, "too many calls wait for their clients"), now);
         }

@@ -1,6 +1,6 @@
 //! Who watches which resource, and how the server is asked to tell: once for all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::{Heard, Mux, Own, Sink};
@@ -8,18 +8,30 @@ use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
 use crate::mcp::{Era, Features, Level, answer};
 use crate::upstream::handle::Errand;
-use crate::upstream::trouble::Trouble;
+use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
 
 /// Pause before a stream of changes that has ended is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// Longest wait for an answer to a request of our own.
 const OWN_WAIT: Duration = Duration::from_secs(30);
+/// Subscriptions that a server is asked for, or to end, at once: what many clients want must not bury it.
+const ASKING_MAX: usize = 32;
 
 /// What is watched.
 #[derive(Default)]
 pub(super) struct Watches {
     by_uri: HashMap<Box<str>, Watched>,
+    /// Legacy: what the server is to be told next, by when and in turn.
+    due: BTreeMap<Turn, Box<str>>,
+    turns: u64,
+    /// Legacy: how many of these requests it has not answered.
+    asking: usize,
+    /// Legacy: the level that the server was told last, and whether it has not answered that yet.
+    pub(super) told: Option<Level>,
+    pub(super) is_telling: bool,
+    /// When to look for those who have waited too long for the server's word.
+    overdue: Option<Instant>,
     /// Modern: the number of the stream that is open.
     listening: Option<u64>,
     /// Modern: whether another stream is needed, and not before when.
@@ -31,18 +43,58 @@ struct Watched {
     /// How often each client wants it.
     clients: HashMap<u128, u32>,
     agreed: bool,
-    /// Those who wait for the server's word.
-    waiting: Vec<(Ticket, Seat)>,
+    /// Legacy: whether the server holds it subscribed; whether it is being asked to begin or to end that; whether it will be.
+    held: bool,
+    asking: bool,
+    turn: Option<Turn>,
+    /// Those who wait for the server's word, and since when.
+    waiting: Vec<(Instant, Ticket, Seat)>,
 }
+
+/// Not before when, and which of all.
+type Turn = (Instant, u64);
 
 impl Watches {
     /// Whether a stream is to be opened later.
-    pub(super) const fn waits(&self) -> bool {
-        self.anew.is_some()
+    pub(super) fn waits(&self) -> bool {
+        self.anew.is_some() || self.overdue.is_some() || !self.due.is_empty()
     }
 
     pub(super) fn has(&self, uri: &str) -> bool {
-        self.by_uri.contains_key(uri)
+        self.by_uri.get(uri).is_some_and(|watched| !watched.clients.is_empty())
+    }
+
+    /// Legacy: gives a resource its turn if the server holds it otherwise than is wanted, and forgets it if it concerns
+    /// nobody any more.
+    fn reconsider(&mut self, uri: &str, at: Instant) {
+        let Some(watched) = self.by_uri.get_mut(uri) else { return };
+        let wanted = !watched.clients.is_empty();
+        let differs = wanted != watched.held && !watched.asking;
+        match watched.turn {
+            // What is wanted anew does not wait for the next try.
+            Some(turn) if !differs || turn.0 > at => {
+                self.due.remove(&turn);
+                watched.turn = None;
+            }
+            _ => {}
+        }
+        if differs && watched.turn.is_none() {
+            self.turns += 1;
+            watched.turn = Some((at, self.turns));
+            self.due.insert((at, self.turns), uri.into());
+        }
+        if !wanted && !watched.held && !watched.asking {
+            self.by_uri.remove(uri);
+        }
+    }
+
+    /// It is not watched any more, whoever wanted that.
+    fn remove(&mut self, uri: &str) -> Option<Watched> {
+        let watched = self.by_uri.remove(uri)?;
+        if let Some(turn) = watched.turn {
+            self.due.remove(&turn);
+        }
+        Some(watched)
     }
 }
 
@@ -61,50 +113,103 @@ impl Mux {
         *watched.clients.entry(client).or_default() += 1;
         match task {
             Some((ticket, _)) if watched.agreed => ticket.settle(Answer::Result(b"{}".to_vec())),
-            Some(task) => watched.waiting.push(task),
+            Some((ticket, place)) => {
+                watched.waiting.push((now, ticket, place));
+                let due = *self.watches.overdue.get_or_insert(now + OWN_WAIT);
+                self.next_check = self.next_check.min(due);
+            }
             None => {}
         }
-        if known {
-            return;
-        }
         match self.terms.revision.era() {
+            Era::Modern if known => {}
             Era::Modern => self.watches.anew = Some(now),
             Era::Legacy => {
-                let params = uri_member(&uri);
-                self.ask(Own::Subscribe(uri), "resources/subscribe", &params, OWN_WAIT, now, sink);
+                self.watches.reconsider(&uri, now);
+                self.keep_up(now, sink);
             }
         }
     }
 
     /// It wants that no longer; with the last one, the server is told.
     pub(super) fn unwatch(&mut self, uri: &str, client: u128, now: Instant, sink: &mut impl Sink) {
-        if !self.forget_watch(uri, client) {
-            return;
-        }
-        match self.terms.revision.era() {
-            Era::Modern => self.watches.anew = Some(now),
-            Era::Legacy => {
-                self.ask(Own::Unsubscribe, "resources/unsubscribe", &uri_member(uri), OWN_WAIT, now, sink);
+        if self.forget_watch(uri, client, now) {
+            match self.terms.revision.era() {
+                Era::Modern => self.watches.anew = Some(now),
+                Era::Legacy => self.keep_up(now, sink),
             }
         }
     }
 
-    /// The server's word on a subscription.
+    /// Tells a legacy server what it is to be told, so many things at a time.
+    pub(super) fn keep_up(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.tell_level(now, sink);
+        while self.watches.asking < ASKING_MAX
+            && let Some(first) = self.watches.due.first_entry().filter(|first| first.key().0 <= now)
+        {
+            let uri = first.remove();
+            let Some(watched) = self.watches.by_uri.get_mut(&uri) else { continue };
+            let params = uri_member(&uri);
+            (watched.turn, watched.asking, watched.agreed) = (None, true, false);
+            let (own, method) = if watched.held {
+                (Own::Unsubscribe(uri), "resources/unsubscribe")
+            } else {
+                (Own::Subscribe(uri), "resources/subscribe")
+            };
+            let asked = self.ask(own, method, &params, OWN_WAIT, now, sink).is_some();
+            self.watches.asking += usize::from(asked);
+        }
+    }
+
+    /// A legacy server's word on a subscription.
+    pub(super) fn subscribe_ended(&mut self, uri: &str, heard: &Heard, now: Instant) {
+        self.watches.asking = self.watches.asking.saturating_sub(1);
+        if let Some(watched) = self.watches.by_uri.get_mut(uri) {
+            watched.asking = false;
+            watched.held = matches!(heard, Heard::Result(_));
+        }
+        self.subscribed(uri, heard);
+        // What failed by the way is tried again: others may have watched it before.
+        let at = if matches!(heard, Heard::Failed(_)) { now + OWN_WAIT } else { now };
+        self.watches.reconsider(uri, at);
+    }
+
+    /// It holds it no longer, as far as can be known.
+    pub(super) fn unsubscribe_ended(&mut self, uri: &str, now: Instant) {
+        self.watches.asking = self.watches.asking.saturating_sub(1);
+        if let Some(watched) = self.watches.by_uri.get_mut(uri) {
+            (watched.asking, watched.held) = (false, false);
+        }
+        self.watches.reconsider(uri, now);
+    }
+
+    /// The server's word on a subscription: no answer is no refusal, and what was watched before stays so.
     pub(super) fn subscribed(&mut self, uri: &str, heard: &Heard) {
         let answer = self.word(heard);
-        match answer {
-            Answer::Result(_) => {
-                if let Some(watched) = self.watches.by_uri.get_mut(uri) {
-                    watched.agreed = true;
-                    settle_all(&mut watched.waiting, &answer);
-                }
+        if let Heard::Error(_) = heard {
+            if let Some(mut watched) = self.watches.remove(uri) {
+                settle_all(&mut watched.waiting, &answer);
             }
-            _ => {
-                if let Some(mut watched) = self.watches.by_uri.remove(uri) {
-                    settle_all(&mut watched.waiting, &answer);
-                }
-            }
+        } else if let Some(watched) = self.watches.by_uri.get_mut(uri) {
+            watched.agreed = matches!(heard, Heard::Result(_));
+            settle_all(&mut watched.waiting, &answer);
         }
+    }
+
+    /// Those who have waited too long for the server's word are told so.
+    pub(super) fn end_waiting(&mut self, now: Instant) {
+        if self.watches.overdue.is_none_or(|at| at > now) {
+            return;
+        }
+        let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", OWN_WAIT.as_millis()));
+        let answer = self.word(&Heard::Failed(trouble));
+        let mut next = None;
+        for watched in self.watches.by_uri.values_mut() {
+            for (_, ticket, _) in watched.waiting.extract_if(.., |waits| waits.0 + OWN_WAIT <= now) {
+                ticket.settle(answer.clone());
+            }
+            next = watched.waiting.iter().map(|waits| waits.0 + OWN_WAIT).chain(next).min();
+        }
+        self.watches.overdue = next;
     }
 
     fn word(&self, heard: &Heard) -> Answer {
@@ -158,6 +263,7 @@ impl Mux {
             self.watches.listening = self.ask(Own::Listen, "subscriptions/listen", &wanted, Duration::ZERO, now, sink);
         }
         if let Some(old) = old.filter(|&old| self.remove(old).is_some()) {
+            self.forget(old, now);
             self.tell_cancelled(old, sink);
         }
     }
@@ -205,28 +311,30 @@ impl Mux {
         }
     }
 
-    /// The link is at its end: those who wait for the server's word are told so.
+    /// The link is at its end: those who wait for the server's word are told so, and the next server knows of nothing.
     pub(super) fn fail_watches(&mut self, trouble: &Trouble) {
         let answer = self.word(&Heard::Failed(trouble.clone()));
-        for watched in self.watches.by_uri.values_mut() {
+        let watches = &mut self.watches;
+        watches.by_uri.retain(|_, watched| {
             settle_all(&mut watched.waiting, &answer);
-        }
+            (watched.agreed, watched.held, watched.asking, watched.turn) = (false, false, false, None);
+            !watched.clients.is_empty()
+        });
+        watches.due.clear();
+        (watches.asking, watches.listening, watches.anew, watches.overdue) = (0, None, None, None);
+        (watches.told, watches.is_telling, self.level) = (None, false, None);
     }
 
     /// What was watched on the last link is to be watched on this one.
     pub(super) fn watch_again(&mut self, now: Instant, sink: &mut impl Sink) {
-        for watched in self.watches.by_uri.values_mut() {
-            watched.agreed = false;
-        }
-        self.watches.listening = None;
         match self.terms.revision.era() {
             Era::Modern => self.watches.anew = Some(now),
             Era::Legacy => {
                 let uris: Vec<Box<str>> = self.watches.by_uri.keys().cloned().collect();
                 for uri in uris {
-                    let params = uri_member(&uri);
-                    self.ask(Own::Subscribe(uri), "resources/subscribe", &params, OWN_WAIT, now, sink);
+                    self.watches.reconsider(&uri, now);
                 }
+                self.keep_up(now, sink);
             }
         }
     }
@@ -240,7 +348,7 @@ impl Mux {
                 task.is_some().then_some(Errand::Watch { uri, task, client })
             }
             Errand::Unwatch { uri, client } => {
-                self.forget_watch(&uri, client);
+                self.forget_watch(&uri, client, Instant::now());
                 None
             }
             Errand::Call(_) => Some(errand),
@@ -249,22 +357,35 @@ impl Mux {
     }
 
     /// Whether it was the last who watched it.
-    fn forget_watch(&mut self, uri: &str, client: u128) -> bool {
+    fn forget_watch(&mut self, uri: &str, client: u128, now: Instant) -> bool {
         let Some(watched) = self.watches.by_uri.get_mut(uri) else { return false };
         let Some(count) = watched.clients.get_mut(&client) else { return false };
         *count -= 1;
         if *count == 0 {
             watched.clients.remove(&client);
         }
-        watched.clients.is_empty() && self.watches.by_uri.remove(uri).is_some()
+        let last = watched.clients.is_empty();
+        if last {
+            self.watches.reconsider(uri, now);
+        }
+        last
     }
 
     /// The least level that any client wants: a modern server is told with each request.
     pub(in crate::upstream) fn set_level(&mut self, level: Level, now: Instant, sink: &mut impl Sink) {
         if self.terms.revision.era() == Era::Legacy && self.terms.features.has(Features::LOGGING) {
             self.level = Some(level);
+            self.tell_level(now, sink);
+        }
+    }
+
+    /// One word at a time: of those that came while the server was told one, it is told the last.
+    fn tell_level(&mut self, now: Instant, sink: &mut impl Sink) {
+        if let Some(level) = self.level.filter(|_| !self.watches.is_telling && self.level != self.watches.told) {
+            self.watches.told = Some(level);
             let params = format!("\"level\":\"{}\"", level.as_str());
-            self.ask(Own::SetLevel, "logging/setLevel", &params, OWN_WAIT, now, sink);
+            self.watches.is_telling =
+                self.ask(Own::SetLevel, "logging/setLevel", &params, OWN_WAIT, now, sink).is_some();
         }
     }
 
@@ -296,8 +417,8 @@ impl Mux {
     }
 }
 
-fn settle_all(waiting: &mut Vec<(Ticket, Seat)>, answer: &Answer) {
-    for (ticket, _) in waiting.drain(..) {
+fn settle_all(waiting: &mut Vec<(Instant, Ticket, Seat)>, answer: &Answer) {
+    for (_, ticket, _) in waiting.drain(..) {
         ticket.settle(answer.clone());
     }
 }

@@ -93,8 +93,11 @@ pub(super) struct Mux {
     watches: Watches,
     /// How talkative the server was told to be.
     level: Option<Level>,
-    /// The numbers that were cancelled last: their late answers are nobody's fault.
-    cancelled: VecDeque<u64>,
+    /// The numbers that were cancelled last: their late answers are nobody's fault. With until when the server may still
+    /// be at work on them, and ask and tell things that are meant for their clients.
+    cancelled: VecDeque<(u64, Instant)>,
+    /// The same of those that are not remembered any more.
+    haunted_until: Instant,
     later: Vec<Later>,
     /// The text that is being written.
     text: Vec<u8>,
@@ -122,6 +125,9 @@ pub(super) struct Mux {
 
 /// Cancelled numbers that are remembered.
 const CANCELLED_MAX: usize = 256;
+/// How long a server may be at work on a call after it was cancelled: until then, what it says without saying about
+/// which call might be about that one.
+const HAUNTS: Duration = Duration::from_secs(30);
 
 impl Mux {
     /// `tag` tells the links of one upstream apart, below 2,048; no number is used twice if each next one's `floor` is
@@ -149,6 +155,7 @@ impl Mux {
             watches: Watches::default(),
             level: None,
             cancelled: VecDeque::new(),
+            haunted_until: now,
             later: Vec::new(),
             text: Vec::new(),
             put: 0,
@@ -213,7 +220,7 @@ impl Mux {
     pub(super) fn handle_errand(&mut self, errand: Errand, now: Instant, sink: &mut impl Sink) {
         match errand {
             Errand::Call(task) => self.begin(task, false, now, sink),
-            Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), sink),
+            Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
             Errand::Watch { uri, task, client } => self.watch(uri, task, client, now, sink),
             Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
@@ -226,7 +233,7 @@ impl Mux {
     /// Sends a call. `repeated`: it was sent before, and surely not processed.
     pub(super) fn begin(&mut self, task: Box<Task>, repeated: bool, now: Instant, sink: &mut impl Sink) {
         let Some(task) = self.resumed(task, now, sink) else { return };
-        if self.pending.len() >= self.knobs.in_flight_max {
+        if self.calls >= self.knobs.in_flight_max {
             return self.refuse(task.ticket, &self.full());
         }
         let mut pending = Pending::new(Work::Call(task), now);
@@ -255,7 +262,7 @@ impl Mux {
         let Some(pending) = self.pending.get_mut(number) else { return };
         let Work::Call(task) = &pending.work else { return };
         if !task.ticket.serve_as(self.tag | number) {
-            return self.cancel(number, sink);
+            return self.cancel(number, now, sink);
         }
         let parcel = &task.parcel;
         let revision = self.terms.revision;
@@ -273,9 +280,7 @@ impl Mux {
         pending.offset = self.put;
         pending.bytes = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         pending.heard = now;
-        let before = sink.unsent();
-        sink.put(Outgoing { text: &self.text, purpose });
-        self.put += sink.unsent().saturating_sub(before) as u64;
+        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
     }
 
     /// Asks the server something for ourselves; `params` are raw members. The answer comes in [`Self::heard`].
@@ -295,10 +300,8 @@ impl Mux {
         let legacy = method == "initialize";
         let meta = if legacy { Revision::NEWEST_LEGACY } else { revision };
         speech::own(&mut self.text, number, method, params, meta);
-        let before = sink.unsent();
         let purpose = Purpose::Request { number, method, name: None, params: &[], revision };
-        sink.put(Outgoing { text: &self.text, purpose });
-        self.put += sink.unsent().saturating_sub(before) as u64;
+        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
         self.next_check = self.next_check.min(now + wait);
         Some(number)
     }
@@ -307,11 +310,11 @@ impl Mux {
     pub(super) fn notify(&mut self, method: &str, sink: &mut impl Sink) {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         let purpose = Purpose::Notification { method, revision: self.terms.revision };
-        sink.put(Outgoing { text: text.as_bytes(), purpose });
+        put(&mut self.put, sink, Outgoing { text: text.as_bytes(), purpose });
     }
 
     /// Nobody waits any more.
-    fn cancel(&mut self, number: u64, sink: &mut impl Sink) {
+    fn cancel(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
         let Some(pending) = self.pending.get(number) else { return };
         // A parked call waits for its client's second try, whatever became of the first.
         if !matches!(pending.work, Work::Call(_)) {
@@ -321,6 +324,7 @@ impl Mux {
         let since = pending.since;
         // What was not sent, or is answered and waits for its client, needs no word.
         if pending.bytes > 0 {
+            self.haunt(number, now);
             self.tell_cancelled(number, sink);
         }
         if let Work::Call(task) = pending.work {
@@ -331,19 +335,25 @@ impl Mux {
 
     /// Tells the server that nobody waits for this number.
     fn tell_cancelled(&mut self, number: u64, sink: &mut impl Sink) {
-        self.forget(number);
         self.text.clear();
         speech::cancelled(&mut self.text, number);
         let purpose = Purpose::Cancel { number, revision: self.terms.revision };
-        sink.put(Outgoing { text: &self.text, purpose });
+        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
     }
 
-    /// Late answers to this number are to be expected.
-    fn forget(&mut self, number: u64) {
-        if self.cancelled.len() == CANCELLED_MAX {
-            self.cancelled.pop_front();
+    /// Late answers to this number are to be expected; the server may be at work on it until then.
+    fn forget(&mut self, number: u64, until: Instant) {
+        if self.cancelled.len() == CANCELLED_MAX
+            && let Some((_, until)) = self.cancelled.pop_front()
+        {
+            self.haunted_until = self.haunted_until.max(until);
         }
-        self.cancelled.push_back(number);
+        self.cancelled.push_back((number, until));
+    }
+
+    /// Nobody waits for this call any more, but its server may go on with it.
+    fn haunt(&mut self, number: u64, now: Instant) {
+        self.forget(number, now + HAUNTS);
     }
 
     /// Something that has come. What is to be said about it is said by [`Self::speak`].
@@ -417,14 +427,24 @@ impl Mux {
         if !self.later.is_empty() {
             for later in std::mem::take(&mut self.later) {
                 match later {
-                    Later::Respond(text) => sink.put(Outgoing { text: &text, purpose: Purpose::Response }),
+                    Later::Respond(text) => {
+                        put(&mut self.put, sink, Outgoing { text: &text, purpose: Purpose::Response });
+                    }
                     Later::Resend(number) => self.send(number, now, sink),
                     Later::Cancelled(number) => self.tell_cancelled(number, sink),
                 }
             }
         }
+        self.keep_up(now, sink);
         self.listen_anew(now, sink);
     }
+}
+
+/// Puts a message on the link, and counts what that makes of it there: from the count follows what was sent.
+fn put(count: &mut u64, sink: &mut impl Sink, outgoing: Outgoing<'_>) {
+    let before = sink.unsent();
+    sink.put(outgoing);
+    *count += sink.unsent().saturating_sub(before) as u64;
 }
 
 /// The request that a malformed answer was for.

@@ -57,7 +57,7 @@ pub(in crate::upstream) enum Own {
     /// To be told when a resource changes.
     Subscribe(Box<str>),
     /// No longer.
-    Unsubscribe,
+    Unsubscribe(Box<str>),
     /// A stream of changes.
     Listen,
 }

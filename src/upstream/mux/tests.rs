@@ -93,10 +93,11 @@ fn an_answer_on_anothers_stream_is_nobodys() {
     let mut stage = Stage::with(LEGACY, Knobs::default(), true);
     let one = stage.call(parcel(LEGACY), Client::default());
     let number = stage.number();
-    stage.call(parcel(LEGACY), Client::default());
+    let unanswered = stage.call(parcel(LEGACY), Client::default());
     let other = stage.number();
     stage.says_on(Some(other), &format!(r#"{{"jsonrpc":"2.0","id":{number},"result":{{}}}}"#));
-    assert_eq!((stage.letters().len(), stage.strays()), (0, 1));
+    assert_eq!(stage.answer(unanswered.call).unwrap_err()["data"]["reason"], "garbage", "its own will not come");
+    assert_eq!(stage.strays(), 1);
     stage.says_on(Some(number), r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"unread"}}"#);
     assert_eq!(
         stage.answer(one.call).unwrap_err()["code"],
@@ -228,6 +229,7 @@ fn a_resource_is_subscribed_to_with_its_first_watcher_and_left_with_its_last() {
     stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 2 });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
     drop((one, two));
+    stage.answers(stage.number(), "{}");
     let refused = watch(&mut stage, 3);
     stage.says(&format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32002,"message":"no"}}}}"#, stage.number()));
     assert_eq!(stage.answer(refused.call).unwrap_err()["code"], -32002);
@@ -382,4 +384,105 @@ fn what_is_used_is_counted_by_tool() {
     let uses = stage.upstream.counts.uses();
     assert_eq!(uses.iter().map(|(name, uses)| (name, uses.calls)).collect::<Vec<_>>(), [("echo", 1)]);
     assert!(stage.mux.deadline().is_none(), "nothing waits");
+}
+
+const ASK: &str = r#"{"jsonrpc":"2.0","id":"7","method":"elicitation/create","params":{"message":"m"}}"#;
+
+#[test]
+fn what_is_said_of_a_call_that_was_given_up_reaches_nobody_else() {
+    let knobs = Knobs { call: Duration::from_secs(10), ..Knobs::default() };
+    for silent in [false, true] {
+        let mut stage = Stage::with(LEGACY, knobs.clone(), false);
+        let gone = stage.call(parcel(LEGACY), client(r#"{"elicitation":{}}"#));
+        let number = stage.number();
+        if silent {
+            stage.passes(Duration::from_secs(11));
+            stage.answer(gone.call).unwrap_err();
+        } else {
+            drop(gone.cancel);
+            stage.errands();
+        }
+        stage.call(parcel(LEGACY), client(r#"{"elicitation":{}}"#));
+        let secret = r#"{"jsonrpc":"2.0","method":"notifications/other","params":{"secret":1}}"#;
+        for text in [ASK, &log(Level::Error), secret] {
+            stage.says(text);
+        }
+        assert!(stage.letters().is_empty(), "the server may still be at work on the first");
+        assert_eq!((&stage.last()["id"], &stage.last()["error"]["code"]), (&json!("7"), &json!(-32603)));
+        stage.answers(number, "{}");
+        stage.says(ASK);
+        assert_eq!(&*stage.question().method, "elicitation/create", "it is done with it");
+    }
+}
+
+#[test]
+fn a_server_is_not_at_work_on_a_cancelled_call_for_ever_nor_on_the_next_link() {
+    let gone = |count: usize| {
+        let mut stage = stage();
+        for _ in 0..count {
+            drop(stage.call(parcel(LEGACY), Client::default()).cancel);
+            stage.errands();
+        }
+        stage
+    };
+    // More than are remembered by number.
+    for count in [1, 2 * CANCELLED_MAX] {
+        let mut stage = gone(count);
+        stage.passes(HAUNTS - Duration::from_secs(1));
+        stage.call(parcel(LEGACY), client(r#"{"elicitation":{}}"#));
+        stage.says(ASK);
+        assert!(stage.letters().is_empty());
+        stage.passes(Duration::from_secs(1));
+        stage.says(ASK);
+        drop(stage.question());
+        let mut stage = gone(count);
+        stage.mux.end(&Trouble::new(TroubleKind::Lost, ""), stage.now, &stage.sent);
+        stage.mux.reopen(None, stage.now, &mut stage.sent);
+        stage.call(parcel(LEGACY), client(r#"{"elicitation":{}}"#));
+        stage.says(ASK);
+        drop(stage.question());
+    }
+}
+
+#[test]
+fn a_call_that_was_sent_is_not_sent_again_whatever_else_waits_on_the_link() {
+    let mut stage = stage();
+    stage.sent.is_stuck = true;
+    let others: Vec<_> = (0..2).map(|_| stage.call(parcel(LEGACY), Client::default())).collect();
+    let sent = stage.call(parcel(LEGACY), Client::default());
+    stage.sent.stuck = 0;
+    for other in others {
+        drop(other.cancel);
+    }
+    stage.errands();
+    for id in 0..9 {
+        stage.says(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#));
+    }
+    stage.mux.end(&Trouble::new(TroubleKind::Lost, "reset"), stage.now, &stage.sent);
+    assert_eq!(stage.answer(sent.call).unwrap_err()["data"]["reason"], "lost");
+    assert!(stage.mux.kept.is_empty());
+}
+
+#[test]
+fn a_result_under_another_id_fails_the_request_on_whose_stream_it_came() {
+    for id in ["\"7\"", "null", "999999999"] {
+        let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+        let caller = stage.call(parcel(LEGACY), Client::default());
+        stage.says_on(Some(stage.number()), &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#));
+        assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "garbage", "{id}");
+        assert_eq!(stage.strays(), 1);
+    }
+}
+
+#[test]
+fn progress_that_says_nothing_of_progress_is_a_stray() {
+    let mut stage = stage();
+    stage.call(with_progress(), Client::default());
+    let number = stage.number();
+    for more in ["", r#","message":"m""#] {
+        stage.says(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{number}{more}}}}}"#
+        ));
+    }
+    assert_eq!((stage.letters().len(), stage.strays()), (0, 2));
 }
