@@ -46,18 +46,14 @@ pub async fn live(
     let mut life = Life::new(upstream, target, knobs, shared, capabilities, 0, 0);
     let mut hold = Duration::ZERO;
     loop {
-        let began = Instant::now();
         let trouble = match life.once(hold, &mut stop).await {
             Ok(()) => break,
             Err(trouble) => trouble,
         };
-        if began.elapsed() >= GOOD {
-            pauses.reset();
-        }
-        let served = life.serves;
-        let pause = if served && trouble.kind == TroubleKind::SessionLost { Duration::ZERO } else { pauses.next() };
+        let served = life.serving.map(|since| since.elapsed());
+        let pause = pauses.after(served, &trouble);
         life.down(&trouble, pause);
-        hold = if served { HOLD } else { Duration::ZERO };
+        hold = if served.is_some() { HOLD } else { Duration::ZERO };
         tokio::select! {
             () = stopped(&mut stop) => break,
             () = life.refuse_for(&trouble, pause) => {}
@@ -84,8 +80,8 @@ pub(super) struct Life {
     capabilities: String,
     pub(super) last: Option<(Offer, ParamHeaders)>,
     sessions: Sessions,
-    /// Whether the last link came so far as to serve.
-    serves: bool,
+    /// Since when the last link has served, if it came so far.
+    serving: Option<Instant>,
 }
 
 impl Life {
@@ -109,7 +105,7 @@ impl Life {
             upstream.per_session && tag == 0,
         );
         let (door, last) = (None, None);
-        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serves: false }
+        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serving: None }
     }
 
     /// The life of a session of a single client, whose errands come through `door`.
@@ -135,7 +131,7 @@ impl Life {
     /// # Errors
     /// How it ended, if not by `stop`.
     pub(super) async fn once(&mut self, hold: Duration, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
-        self.serves = false;
+        self.serving = None;
         self.show(State::Starting);
         let (upstream, door) = (Arc::clone(&self.upstream), self.door.clone());
         let mut aside = Vec::new();
@@ -149,7 +145,7 @@ impl Life {
             self.mux.note(errand);
         }
         let (mut link, agreed) = begun.inspect_err(|trouble| self.mux.drop_kept(trouble))?;
-        self.serves = true;
+        self.serving = Some(Instant::now());
         let ended = self.serve(&mut link, &agreed, stop).await;
         let now = Instant::now();
         if let Err(trouble) = &ended {
@@ -358,15 +354,22 @@ struct Pauses {
     min: Duration,
     max: Duration,
     next: Duration,
+    /// Whether a session that is lost is replaced at once: not twice before a link was good, as a server may lose each.
+    at_once: bool,
 }
 
 impl Pauses {
-    fn new(knobs: &Knobs) -> Self {
-        Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min }
+    const fn new(knobs: &Knobs) -> Self {
+        Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min, at_once: true }
     }
 
-    const fn reset(&mut self) {
-        self.next = self.min;
+    /// The pause behind a link that ended so, and had served so long if it came so far.
+    fn after(&mut self, served: Option<Duration>, trouble: &Trouble) -> Duration {
+        if served.is_some_and(|served| served >= GOOD) {
+            (self.next, self.at_once) = (self.min, true);
+        }
+        let is_lost = served.is_some() && trouble.kind == TroubleKind::SessionLost;
+        if is_lost && std::mem::take(&mut self.at_once) { Duration::ZERO } else { self.next() }
     }
 
     fn next(&mut self) -> Duration {

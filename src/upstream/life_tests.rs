@@ -234,3 +234,25 @@ async fn each_client_has_a_connection_of_its_own_where_that_is_wanted_and_no_mor
     house.stop.send_replace(true);
     house.life.await.expect("it ends");
 }
+
+#[test]
+fn a_server_that_loses_each_session_is_not_connected_to_again_and_again_at_once() {
+    let lost = Trouble::new(TroubleKind::SessionLost, "");
+    let knobs = quick();
+    let mut pauses = Pauses::new(&knobs);
+    let soon = Some(Duration::from_millis(1));
+    assert_eq!(pauses.after(soon, &lost), Duration::ZERO);
+    let (first, second) = (pauses.after(soon, &lost), pauses.after(soon, &lost));
+    assert!(knobs.restart_min <= first && first < second, "{first:?} {second:?}");
+    assert_eq!(pauses.after(Some(GOOD), &lost), Duration::ZERO, "that one was good");
+    assert!(pauses.after(soon, &lost) < second, "and the pauses begin anew");
+}
+
+#[test]
+fn a_connect_that_takes_long_is_no_service() {
+    let knobs = quick();
+    let mut pauses = Pauses::new(&knobs);
+    let refused = Trouble::new(TroubleKind::Refused, "");
+    let first = pauses.after(None, &refused);
+    assert!(first >= knobs.restart_min && pauses.after(None, &refused) > first);
+}
