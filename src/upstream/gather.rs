@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::mux::Heard;
 use super::probe::Agreed;
 use crate::mcp::param_headers::{self, ParamHeaders};
-use crate::mcp::{Entry, Era, List, Offer, Topics};
+use crate::mcp::{Entry, Era, List, Offer, Topics, bridge};
 use crate::wire::json;
 
 /// Most pages of one list.
@@ -18,6 +18,8 @@ const NAME_BYTES_MAX: usize = 256;
 const URI_BYTES_MAX: usize = 8 << 10;
 /// Entries left out that are named in the log, for each list.
 const COMPLAINTS_MAX: usize = 8;
+/// The server does not know the request (JSON-RPC 2.0, section 5.1).
+const METHOD_NOT_FOUND: i64 = -32601;
 
 /// A gathering under way.
 pub(super) struct Gather {
@@ -28,6 +30,10 @@ pub(super) struct Gather {
     strict: bool,
     entries_max: usize,
     bytes: usize,
+    /// What was listed before: it stays where the new list cannot be had.
+    before: (Offer, ParamHeaders),
+    /// Whether that was so with any.
+    pub(super) is_partial: bool,
     /// What is still to be listed; the last is next.
     left: Vec<List>,
     page: Page,
@@ -44,7 +50,8 @@ struct Page {
 }
 
 impl Gather {
-    /// Lists what has changed, and takes the rest from `last`; all of it if there is none. `http`: the link is HTTP.
+    /// Lists what has changed, and takes the rest from `last`; all of it if there is none. What cannot be listed now stays
+    /// as it was there. `http`: the link is HTTP.
     pub(super) fn new(
         upstream: &str,
         agreed: &Agreed,
@@ -61,17 +68,19 @@ impl Gather {
         let wanted = |list: &List| last.is_none() || changed.meets(topic(*list));
         let mut left: Vec<List> = List::ALL.into_iter().filter(wanted).collect();
         left.reverse();
+        let mut before = (Offer::default(), ParamHeaders::default());
         for list in &left {
-            offer.lists[list.index()].clear();
+            before.0.lists[list.index()] = std::mem::take(&mut offer.lists[list.index()]);
         }
         if left.contains(&List::Tools) {
-            params = ParamHeaders::default();
+            before.1 = std::mem::take(&mut params);
         }
         left.retain(|list| agreed.features.has(list.feature()));
         let bytes = offer.lists.iter().flatten().map(|entry| entry.text.len()).sum();
         let strict = http && agreed.revision.era() == Era::Modern;
         let upstream = upstream.into();
-        Self { upstream, offer, params, strict, entries_max, bytes, left, page: Page::default() }
+        let (is_partial, page) = (false, Page::default());
+        Self { upstream, offer, params, strict, entries_max, bytes, before, is_partial, left, page }
     }
 
     /// What to ask for: a list, and the members of `params`. None: all is there.
@@ -88,7 +97,12 @@ impl Gather {
         }
         let result = match heard {
             Heard::Result(result) => std::str::from_utf8(result).unwrap_or_default(),
-            Heard::Error(error) => return self.give_up(list, &String::from_utf8_lossy(error)),
+            Heard::Error(error) => {
+                let error = String::from_utf8_lossy(error);
+                // It will not have it later either.
+                let never = bridge::code(&error) == Some(METHOD_NOT_FOUND);
+                return if never { self.do_without(list, &error) } else { self.give_up(list, &error) };
+            }
             Heard::Failed(trouble) => return self.give_up(list, &trouble.to_string()),
         };
         let Ok([entries, cursor, ttl, scope]) =
@@ -125,8 +139,7 @@ impl Gather {
 
     /// Takes an entry, or leaves it out. False: no more fit.
     fn put(&mut self, list: List, text: &str) -> bool {
-        let count: usize = self.offer.lists.iter().map(Vec::len).sum();
-        if count >= self.entries_max || self.bytes + text.len() > BYTES_MAX {
+        if !self.fits(text) {
             self.complain(list, "it offers more than fits (entries_max); the rest is left out", "");
             return false;
         }
@@ -158,8 +171,32 @@ impl Gather {
         true
     }
 
-    fn give_up(&mut self, list: List, why: &str) {
+    fn fits(&self, text: &str) -> bool {
+        let count: usize = self.offer.lists.iter().map(Vec::len).sum();
+        count < self.entries_max && self.bytes + text.len() <= BYTES_MAX
+    }
+
+    fn do_without(&mut self, list: List, why: &str) {
         self.complain(list, "it does not list what it says it has", why);
+        self.finish_list();
+    }
+
+    /// The list stays as it was before, for now.
+    fn give_up(&mut self, list: List, why: &str) {
+        self.is_partial = true;
+        for entry in std::mem::take(&mut self.offer.lists[list.index()]) {
+            self.bytes -= entry.text.len();
+        }
+        for entry in std::mem::take(&mut self.before.0.lists[list.index()]) {
+            if self.fits(&entry.text) {
+                self.bytes += entry.text.len();
+                self.offer.lists[list.index()].push(entry);
+            }
+        }
+        if list == List::Tools {
+            self.params = std::mem::take(&mut self.before.1);
+        }
+        self.complain(list, "a list could not be had; it stays as it was, and is asked for again later", why);
         self.finish_list();
     }
 

@@ -109,3 +109,35 @@ fn a_tool_with_wrong_header_annotations_is_left_out_over_http_only() {
     take(&mut stdio, &json!({"tools":[bad, good]}));
     assert_eq!(stdio.finish().0.list(List::Tools).len(), 2);
 }
+
+#[test]
+fn a_list_that_cannot_be_had_stays_as_it_was_and_is_asked_for_again() {
+    let annotated = json!({"name":"a","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"X"}}}});
+    let failures = [
+        Heard::Failed(Trouble::new(TroubleKind::Mute, "")),
+        Heard::Error(br#"{"code":-32603,"message":"not now"}"#.to_vec()),
+        Heard::Result(br#"{"tools":[],"tools":[]}"#.to_vec()),
+    ];
+    for failure in failures {
+        let mut first = gather(100);
+        take(&mut first, &json!({"tools":[annotated]}));
+        let last = first.finish();
+        // Of another link: all of it is listed anew.
+        let mut second = Gather::new("files", &agreed(Revision::NEWEST), Some(&last), Topics(u8::MAX), 100, true);
+        take(&mut second, &json!({"tools":[tool("half")],"nextCursor":"1"}));
+        second.take(List::Tools, &failure);
+        take(&mut second, &json!({"resources":[{"uri":"a://b","name":"x"}]}));
+        assert!(second.is_partial, "{failure:?}");
+        let (offer, params) = second.finish();
+        assert_eq!(offer.list(List::Tools).iter().map(|entry| &*entry.key).collect::<Vec<_>>(), ["a"], "{failure:?}");
+        assert_eq!(offer.list(List::Resources).len(), 1);
+        assert_eq!(params.of("a").len(), 1);
+    }
+}
+
+#[test]
+fn a_list_that_the_server_does_not_know_is_not_asked_for_again() {
+    let mut gather = gather(100);
+    gather.take(List::Tools, &Heard::Error(br#"{"code":-32601,"message":"no"}"#.to_vec()));
+    assert!(!gather.is_partial);
+}

@@ -1,6 +1,7 @@
 //! One upstream's whole life: connect, probe, gather, serve; when that fails, say so to all who wait, pause, and again.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -28,6 +29,8 @@ const HOLD: Duration = Duration::from_millis(1_500);
 /// How long, once it is known that a session is lost, the other calls of it may be told so themselves: then they may be
 /// repeated, too.
 const FAREWELL: Duration = Duration::from_millis(250);
+/// When who is refused while it is connected to may come again.
+const SOON: Duration = Duration::from_secs(1);
 /// A link that has served this long was a good one: the pauses begin anew.
 const GOOD: Duration = Duration::from_secs(10);
 /// Longest wait for a page of a list, and for the answer to `initialize`.
@@ -46,18 +49,14 @@ pub async fn live(
     let mut life = Life::new(upstream, target, knobs, shared, capabilities, 0, 0);
     let mut hold = Duration::ZERO;
     loop {
-        let began = Instant::now();
         let trouble = match life.once(hold, &mut stop).await {
             Ok(()) => break,
             Err(trouble) => trouble,
         };
-        if began.elapsed() >= GOOD {
-            pauses.reset();
-        }
-        let served = life.serves;
-        let pause = if served && trouble.kind == TroubleKind::SessionLost { Duration::ZERO } else { pauses.next() };
+        let served = life.serving.map(|since| since.elapsed());
+        let pause = pauses.after(served, &trouble);
         life.down(&trouble, pause);
-        hold = if served { HOLD } else { Duration::ZERO };
+        hold = if served.is_some() { HOLD } else { Duration::ZERO };
         tokio::select! {
             () = stopped(&mut stop) => break,
             () = life.refuse_for(&trouble, pause) => {}
@@ -83,9 +82,10 @@ pub(super) struct Life {
     /// What is offered to a legacy server.
     capabilities: String,
     pub(super) last: Option<(Offer, ParamHeaders)>,
-    sessions: Sessions,
-    /// Whether the last link came so far as to serve.
-    serves: bool,
+    /// Where each client has a session of its own.
+    sessions: Option<Sessions>,
+    /// Since when the last link has served, if it came so far.
+    serving: Option<Instant>,
 }
 
 impl Life {
@@ -101,15 +101,10 @@ impl Life {
         let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: tag > 0 };
         let mux =
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
-        let sessions = Sessions::new(
-            Arc::clone(&upstream),
-            target.clone(),
-            knobs.clone(),
-            Arc::clone(&shared),
-            upstream.per_session && tag == 0,
-        );
+        let sessions = (upstream.per_session && tag == 0)
+            .then(|| Sessions::new(Arc::clone(&upstream), target.clone(), knobs.clone(), Arc::clone(&shared)));
         let (door, last) = (None, None);
-        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serves: false }
+        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serving: None }
     }
 
     /// The life of a session of a single client, whose errands come through `door`.
@@ -135,21 +130,24 @@ impl Life {
     /// # Errors
     /// How it ended, if not by `stop`.
     pub(super) async fn once(&mut self, hold: Duration, stop: &mut watch::Receiver<bool>) -> Result<(), Trouble> {
-        self.serves = false;
+        self.serving = None;
         self.show(State::Starting);
         let (upstream, door) = (Arc::clone(&self.upstream), self.door.clone());
         let mut aside = Vec::new();
+        let mut sessions = self.sessions.take();
         let begun = tokio::select! {
-            () = stopped(stop) => return Ok(()),
-            begun = self.begin() => begun,
+            () = stopped(stop) => None,
+            begun = self.begin() => Some(begun),
             // A session of a single client lets its calls wait.
-            never = refuse_after(&upstream, hold, &mut aside), if door.is_none() => match never {},
+            never = attend(&upstream, &mut sessions, hold, &mut aside), if door.is_none() => match never {},
         };
+        self.sessions = sessions;
         for errand in aside {
             self.mux.note(errand);
         }
+        let Some(begun) = begun else { return Ok(()) };
         let (mut link, agreed) = begun.inspect_err(|trouble| self.mux.drop_kept(trouble))?;
-        self.serves = true;
+        self.serving = Some(Instant::now());
         let ended = self.serve(&mut link, &agreed, stop).await;
         let now = Instant::now();
         if let Err(trouble) = &ended {
@@ -168,7 +166,7 @@ impl Life {
         self.show(State::Probing);
         let mut question = Question::first(self.knobs.era);
         loop {
-            let wait = if question == Question::Discover { self.knobs.probe } else { OWN_WAIT };
+            let wait = if question.is_probe(self.knobs.era) { self.knobs.probe } else { OWN_WAIT };
             let heard = self.ask(&mut link, question, wait).await?;
             match judge(question, &heard, self.knobs.era) {
                 Finding::Ask(next) => question = next,
@@ -256,7 +254,7 @@ impl Life {
                 if matches!(errand, Errand::Leave { .. }) && self.is_private() {
                     return Ok(());
                 }
-                if let Some(errand) = self.sessions.route(errand) {
+                if let Some(errand) = route(&mut self.sessions, errand) {
                     self.mux.handle_errand(errand, now, link);
                 }
             }
@@ -286,7 +284,7 @@ impl Life {
                 filled = link.fill() => filled?,
                 () = door.rung(), if lost_until.is_none() && link.unsent() < UNSENT_HIGH => {}
                 () = &mut alarm => {}
-                () = self.sessions.ended() => {}
+                () = ended(&mut self.sessions) => {}
                 () = stopped(stop) => return Ok(()),
             }
             now = Instant::now();
@@ -318,7 +316,9 @@ impl Life {
 
     async fn end(&mut self) {
         let trouble = stopping();
-        self.sessions.end().await;
+        if let Some(sessions) = &mut self.sessions {
+            sessions.end().await;
+        }
         self.mux.drop_kept(&trouble);
         self.upstream.close();
         (self.shared.offers)(&self.upstream, Standing::Gone);
@@ -338,7 +338,7 @@ impl Life {
             }
             self.upstream.door().quiet();
             while let Some(errand) = self.upstream.door().collect() {
-                if let Some(errand) = self.sessions.route(errand)
+                if let Some(errand) = route(&mut self.sessions, errand)
                     && let Some(errand) = self.mux.note(errand)
                 {
                     refuse(&self.upstream, errand, trouble, Some(left));
@@ -347,7 +347,7 @@ impl Life {
             tokio::select! {
                 () = sleep(left) => return,
                 () = self.upstream.door().rung() => {}
-                () = self.sessions.ended() => {}
+                () = ended(&mut self.sessions) => {}
             }
         }
     }
@@ -358,15 +358,22 @@ struct Pauses {
     min: Duration,
     max: Duration,
     next: Duration,
+    /// Whether a session that is lost is replaced at once: not twice before a link was good, as a server may lose each.
+    at_once: bool,
 }
 
 impl Pauses {
-    fn new(knobs: &Knobs) -> Self {
-        Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min }
+    const fn new(knobs: &Knobs) -> Self {
+        Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min, at_once: true }
     }
 
-    const fn reset(&mut self) {
-        self.next = self.min;
+    /// The pause behind a link that ended so, and had served so long if it came so far.
+    fn after(&mut self, served: Option<Duration>, trouble: &Trouble) -> Duration {
+        if served.is_some_and(|served| served >= GOOD) {
+            (self.next, self.at_once) = (self.min, true);
+        }
+        let is_lost = served.is_some() && trouble.kind == TroubleKind::SessionLost;
+        if is_lost && std::mem::take(&mut self.at_once) { Duration::ZERO } else { self.next() }
     }
 
     fn next(&mut self) -> Duration {
@@ -388,19 +395,53 @@ fn stopping() -> Trouble {
     Trouble::new(TroubleKind::Lost, "the gateway stops it")
 }
 
-/// Refuses what comes, once `hold` is over; what nobody waits for is put `aside`.
-async fn refuse_after(upstream: &Upstream, hold: Duration, aside: &mut Vec<Errand>) -> Infallible {
-    sleep(hold).await;
+/// Takes an errand to the session that it belongs to; gives back what is for the shared link.
+fn route(sessions: &mut Option<Sessions>, errand: Errand) -> Option<Errand> {
+    match sessions {
+        Some(sessions) => sessions.route(errand),
+        None => Some(errand),
+    }
+}
+
+/// Waits for sessions to end. Cancel-safe.
+async fn ended(sessions: &mut Option<Sessions>) {
+    match sessions {
+        Some(sessions) => sessions.ended().await,
+        None => pending().await,
+    }
+}
+
+/// While the shared link is opened: sessions of single clients go on; other calls are refused once `hold` is over; the rest
+/// is put `aside`.
+async fn attend(
+    upstream: &Upstream,
+    sessions: &mut Option<Sessions>,
+    hold: Duration,
+    aside: &mut Vec<Errand>,
+) -> Infallible {
+    // Where there are sessions, no call is for the shared link.
+    if sessions.is_none() {
+        sleep(hold).await;
+    }
     let trouble = Trouble::new(TroubleKind::Refused, "it is being connected to").unsent();
     loop {
         upstream.door().quiet();
         while let Some(errand) = upstream.door().collect() {
-            match errand {
-                Errand::Call(_) => refuse(upstream, errand, &trouble, Some(Duration::from_secs(1))),
-                _ => aside.push(errand),
+            match route(sessions, errand) {
+                Some(errand @ Errand::Call(_)) => refuse(upstream, errand, &trouble, Some(SOON)),
+                // Counted all the same: its client takes it back.
+                Some(Errand::Watch { uri, task: Some((ticket, _)), client }) => {
+                    upstream.refuse(ticket, &trouble, Some(SOON));
+                    aside.push(Errand::Watch { uri, task: None, client });
+                }
+                Some(errand) => aside.push(errand),
+                None => {}
             }
         }
-        upstream.door().rung().await;
+        tokio::select! {
+            () = upstream.door().rung() => {}
+            () = ended(sessions) => {}
+        }
     }
 }
 

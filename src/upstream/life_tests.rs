@@ -234,3 +234,104 @@ async fn each_client_has_a_connection_of_its_own_where_that_is_wanted_and_no_mor
     house.stop.send_replace(true);
     house.life.await.expect("it ends");
 }
+
+#[test]
+fn a_server_that_loses_each_session_is_not_connected_to_again_and_again_at_once() {
+    let lost = Trouble::new(TroubleKind::SessionLost, "");
+    let knobs = quick();
+    let mut pauses = Pauses::new(&knobs);
+    let soon = Some(Duration::from_millis(1));
+    assert_eq!(pauses.after(soon, &lost), Duration::ZERO);
+    let (first, second) = (pauses.after(soon, &lost), pauses.after(soon, &lost));
+    assert!(knobs.restart_min <= first && first < second, "{first:?} {second:?}");
+    assert_eq!(pauses.after(Some(GOOD), &lost), Duration::ZERO, "that one was good");
+    assert!(pauses.after(soon, &lost) < second, "and the pauses begin anew");
+}
+
+#[test]
+fn a_connect_that_takes_long_is_no_service() {
+    let knobs = quick();
+    let mut pauses = Pauses::new(&knobs);
+    let refused = Trouble::new(TroubleKind::Refused, "");
+    let first = pauses.after(None, &refused);
+    assert!(first >= knobs.restart_min && pauses.after(None, &refused) > first);
+}
+
+/// The first `count` connections are served, until their handles say otherwise; later ones get no word.
+#[allow(clippy::disallowed_methods)] // A test's task ends with its runtime.
+async fn server_of(count: usize) -> (String, Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let tasks = Arc::clone(&all);
+    tokio::spawn(async move {
+        let mut mute = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            if tasks.lock().unwrap().len() < count {
+                let task = tokio::spawn(serve_one(socket, false, echo, Arc::default()));
+                tasks.lock().unwrap().push(task);
+            } else {
+                mute.push(socket);
+            }
+        }
+    });
+    (address, all)
+}
+
+#[tokio::test]
+async fn clients_with_sessions_are_served_while_the_shared_link_is_opened_anew() {
+    let (address, connections) = server_of(2).await;
+    let house = House::new(address, quick(), true);
+    house.offer().await;
+    let _call = house.call(1, 1);
+    assert!(house.answer().await.1.is_ok());
+    connections.lock().unwrap()[0].abort();
+    while house.upstream.counts.restarts.load(Relaxed) == 0 || house.upstream.view().state != State::Probing {
+        sleep(Duration::from_millis(2)).await;
+    }
+    let _call = house.call(2, 1);
+    assert_eq!(house.answer().await.1.expect("its own session is there")["text"], "2");
+    house.upstream.post(Errand::Leave { client: 1 });
+    while house.upstream.counts.sessions.load(Relaxed) > 0 {
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_while_it_is_connected_to_is_refused_by_name() {
+    let (address, _) = server_of(0).await;
+    let house = House::new(address, quick(), false);
+    let server = Arc::clone(&house.upstream) as Arc<dyn Serves>;
+    let (ticket, _cancel) = Ticket::new(Arc::clone(&house.inbox), Key::from_bits(1), 1, server);
+    let task = Some((ticket, house.seats.take().expect("a place")));
+    house.upstream.post(Errand::Watch { uri: "a://b".into(), task, client: 1 });
+    assert_eq!(house.answer().await.1.expect_err("not yet")["data"]["reason"], "refused");
+}
+
+#[tokio::test]
+async fn a_call_that_meets_the_end_of_an_idle_session_is_served_by_another() {
+    let (address, _) = server(false, echo).await;
+    let house = House::new(address, Knobs { session_idle: Duration::from_millis(4), ..quick() }, true);
+    house.offer().await;
+    for number in 0..60 {
+        sleep(Duration::from_millis(3 + number % 4)).await;
+        let _call = house.call(number, 1);
+        assert_eq!(house.answer().await.1.expect("a session")["text"], number.to_string());
+    }
+}
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods)] // A test's task ends with its runtime.
+async fn a_modern_server_that_is_slow_to_start_comes_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.expect("a link");
+        sleep(Duration::from_millis(200)).await;
+        serve_one(socket, true, echo, Arc::default()).await;
+    });
+    let house = House::new(address, Knobs { probe: Duration::from_millis(20), ..quick() }, false);
+    assert_eq!(&*house.offer().await.list(List::Tools)[0].key, "echo");
+    assert_eq!(house.upstream.view().revision, Some(Revision::V2026_07_28));
+    assert_eq!(house.upstream.counts.restarts.load(Relaxed), 0);
+}

@@ -14,9 +14,13 @@ use crate::mcp::{Offer, Topics};
 
 /// How long changes of a list are collected.
 const COALESCE: Duration = Duration::from_millis(100);
-/// Lists are not gathered more often than this for their age alone, and pauses do not grow beyond the other.
+/// Lists are not gathered more often than this for their age alone, or since some could not be had, and pauses do not
+/// grow beyond the other.
 const FRESH_MIN: Duration = Duration::from_secs(5);
 const FRESH_MAX: Duration = Duration::from_secs(3_600);
+
+/// Whatever may have changed.
+const ALL: Topics = Topics(u8::MAX);
 
 /// Where the gathering of one link is.
 pub(super) struct Lists {
@@ -30,12 +34,15 @@ pub(super) struct Lists {
     gathered: bool,
     /// How long lists are left alone for their age.
     pause: Duration,
+    /// How long those that could not be had are left alone.
+    retry: Duration,
 }
 
 impl Lists {
     pub(super) fn new(wanted: bool) -> Self {
         let due = wanted.then(Instant::now);
-        Self { gather: None, asked: false, due, changed: Topics::default(), gathered: false, pause: FRESH_MIN }
+        let (changed, pause, retry) = (Topics::default(), FRESH_MIN, FRESH_MIN);
+        Self { gather: None, asked: false, due, changed, gathered: false, pause, retry }
     }
 
     /// When to look again for their age alone: as long as they are fresh, and longer each time nothing was new, as whoever
@@ -43,7 +50,21 @@ impl Lists {
     fn age(&mut self, fresh: Option<Duration>, same: bool, now: Instant) {
         let Some(fresh) = fresh else { return };
         self.pause = if same { (self.pause * 2).min(FRESH_MAX) } else { FRESH_MIN };
-        let due = now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400))));
+        self.look_again(now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400)))));
+    }
+
+    /// Some lists could not be had: all of them once more, after longer and longer pauses.
+    fn failed(&mut self, is_partial: bool, now: Instant) {
+        if is_partial {
+            self.changed = ALL;
+            self.look_again(now + jittered(self.retry));
+            self.retry = (self.retry * 2).min(FRESH_MAX);
+        } else {
+            self.retry = FRESH_MIN;
+        }
+    }
+
+    fn look_again(&mut self, due: Instant) {
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 }
@@ -63,15 +84,14 @@ impl Life {
         }
         if changed != Topics::default() {
             lists.changed = Topics(lists.changed.0 | changed.0);
-            let soon = now + COALESCE;
-            lists.due = Some(lists.due.map_or(soon, |due| due.min(soon)));
+            lists.look_again(now + COALESCE);
         }
         if lists.gather.is_none() && lists.due.is_some_and(|due| due <= now) {
             lists.due = None;
             let changed = std::mem::take(&mut lists.changed);
-            // Nothing has changed that we know of: all of it is old.
-            let changed = if changed == Topics::default() { Topics(u8::MAX) } else { changed };
-            let last = self.last.as_ref().filter(|_| lists.gathered);
+            // The link is new, or nothing has changed that we know of: all of it is old.
+            let changed = if !lists.gathered || changed == Topics::default() { ALL } else { changed };
+            let last = self.last.as_ref();
             let http = self.mux.terms().http;
             let max = self.knobs.entries_max;
             lists.gather = Some(Gather::new(&self.upstream.name, agreed, last, changed, max, http));
@@ -85,6 +105,9 @@ impl Life {
             }
             Some(None) => {
                 if let Some(gather) = lists.gather.take() {
+                    if !self.is_private() {
+                        lists.failed(gather.is_partial, now);
+                    }
                     self.gathered(lists, gather.finish(), now);
                     self.mux.speak(now, link);
                 }

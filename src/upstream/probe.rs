@@ -11,8 +11,10 @@ use crate::wire::json;
 pub(super) enum Question {
     /// `server/discover`.
     Discover,
-    /// `initialize`.
-    Initialize,
+    /// `initialize`; `unheard`: nothing came to `server/discover`.
+    Initialize { unheard: bool },
+    /// `server/discover` once more, as a server that refuses `initialize` may just have been slow to start.
+    DiscoverAgain,
 }
 
 /// What is known after an answer.
@@ -43,31 +45,36 @@ impl Question {
     /// The first one.
     pub(super) const fn first(era: Option<Era>) -> Self {
         match era {
-            Some(Era::Legacy) => Self::Initialize,
+            Some(Era::Legacy) => Self::Initialize { unheard: false },
             _ => Self::Discover,
         }
     }
 
+    /// Whether silence is an answer, too: something else is asked then. Not where the era is known.
+    pub(super) const fn is_probe(self, pinned: Option<Era>) -> bool {
+        matches!((self, pinned), (Self::Discover, None))
+    }
+
     pub(super) const fn method(self) -> &'static str {
         match self {
-            Self::Discover => "server/discover",
-            Self::Initialize => "initialize",
+            Self::Discover | Self::DiscoverAgain => "server/discover",
+            Self::Initialize { .. } => "initialize",
         }
     }
 
     /// The revision that it is asked in.
     pub(super) const fn revision(self) -> Revision {
         match self {
-            Self::Discover => Revision::NEWEST,
-            Self::Initialize => Revision::NEWEST_LEGACY,
+            Self::Discover | Self::DiscoverAgain => Revision::NEWEST,
+            Self::Initialize { .. } => Revision::NEWEST_LEGACY,
         }
     }
 
     /// The members of its params, with what the clients behind it can do.
     pub(super) fn params(self, capabilities: &str) -> String {
         match self {
-            Self::Discover => String::new(),
-            Self::Initialize => format!(
+            Self::Discover | Self::DiscoverAgain => String::new(),
+            Self::Initialize { .. } => format!(
                 r#""protocolVersion":"{}","capabilities":{capabilities},"clientInfo":{}"#,
                 Revision::NEWEST_LEGACY.as_str(),
                 bridge::CLIENT_INFO
@@ -79,11 +86,17 @@ impl Question {
 /// What an answer says. `pinned`: the era is known from elsewhere.
 pub(super) fn judge(asked: Question, heard: &Heard, pinned: Option<Era>) -> Finding {
     match (asked, heard) {
-        (Question::Discover, Heard::Result(result)) => match discovered(text(result)) {
+        (Question::Initialize { .. }, Heard::Result(result)) => initialized(text(result)),
+        (Question::Initialize { unheard: true }, Heard::Error(_)) => Finding::Ask(Question::DiscoverAgain),
+        (Question::Initialize { unheard: false }, Heard::Error(error)) => Finding::Hopeless(Trouble::new(
+            TroubleKind::Garbage,
+            format!("it refused initialize: {}", message(text(error))),
+        )),
+        (_, Heard::Result(result)) => match discovered(text(result)) {
             Some(finding) => finding,
-            None => fall_back(pinned, "its answer to server/discover makes no sense"),
+            None => fall_back(asked, pinned, false, "its answer to server/discover makes no sense"),
         },
-        (Question::Discover, Heard::Error(error)) => {
+        (_, Heard::Error(error)) => {
             let code = bridge::code(text(error));
             if code.is_some_and(|code| MODERN_ERRORS.contains(&code)) {
                 return Finding::Hopeless(Trouble::new(
@@ -91,14 +104,12 @@ pub(super) fn judge(asked: Question, heard: &Heard, pinned: Option<Era>) -> Find
                     format!("it is of the modern era and does not speak 2026-07-28: {}", message(text(error))),
                 ));
             }
-            fall_back(pinned, &format!("it has no server/discover: {}", message(text(error))))
+            let why = format!("it has no server/discover: {}", message(text(error)));
+            fall_back(asked, pinned, false, &why)
         }
-        (Question::Discover, Heard::Failed(trouble)) if is_a_no(trouble) => fall_back(pinned, &trouble.to_string()),
-        (Question::Initialize, Heard::Result(result)) => initialized(text(result)),
-        (Question::Initialize, Heard::Error(error)) => Finding::Hopeless(Trouble::new(
-            TroubleKind::Garbage,
-            format!("it refused initialize: {}", message(text(error))),
-        )),
+        (Question::Discover, Heard::Failed(trouble)) if is_a_no(trouble) => {
+            fall_back(asked, pinned, trouble.kind == TroubleKind::Mute, &trouble.to_string())
+        }
         (_, Heard::Failed(trouble)) => Finding::Hopeless(trouble.clone()),
     }
 }
@@ -112,12 +123,12 @@ const fn is_a_no(trouble: &Trouble) -> bool {
     }
 }
 
-fn fall_back(pinned: Option<Era>, why: &str) -> Finding {
-    match pinned {
-        Some(Era::Modern) => {
-            Finding::Hopeless(Trouble::new(TroubleKind::Garbage, format!("era = \"modern\", but {why}")))
-        }
-        _ => Finding::Ask(Question::Initialize),
+fn fall_back(asked: Question, pinned: Option<Era>, unheard: bool, why: &str) -> Finding {
+    let garbage = |why| Finding::Hopeless(Trouble::new(TroubleKind::Garbage, why));
+    match (asked, pinned) {
+        (Question::DiscoverAgain, _) => garbage(format!("it refused initialize, and {why}")),
+        (_, Some(Era::Modern)) => garbage(format!("era = \"modern\", but {why}")),
+        _ => Finding::Ask(Question::Initialize { unheard }),
     }
 }
 
@@ -194,6 +205,8 @@ fn message(error: &str) -> String {
 mod tests {
     use super::*;
 
+    const INITIALIZE: Question = Question::Initialize { unheard: false };
+
     fn result(text: &str) -> Heard {
         Heard::Result(text.into())
     }
@@ -214,7 +227,9 @@ mod tests {
         assert_eq!(agreed.server_info.as_deref(), Some(r#"{"name":"s"}"#));
         let mute = Heard::Failed(Trouble::new(TroubleKind::Mute, ""));
         for heard in [error(-32601), error(-32602), error(-32000), error(0), result("{}"), result("[]"), mute] {
-            assert_eq!(judge(Question::Discover, &heard, None), Finding::Ask(Question::Initialize), "{heard:?}");
+            let unheard = matches!(heard, Heard::Failed(_));
+            let next = Finding::Ask(Question::Initialize { unheard });
+            assert_eq!(judge(Question::Discover, &heard, None), next, "{heard:?}");
         }
     }
 
@@ -229,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_pinned_era_is_not_left() {
-        assert_eq!(Question::first(Some(Era::Legacy)), Question::Initialize);
+        assert_eq!(Question::first(Some(Era::Legacy)), INITIALIZE);
         assert!(matches!(judge(Question::Discover, &error(-32601), Some(Era::Modern)), Finding::Hopeless(_)));
     }
 
@@ -240,14 +255,14 @@ mod tests {
             assert!(matches!(judge(Question::Discover, &heard, None), Finding::Hopeless(_)), "{kind:?}");
         }
         let not_found = Heard::Failed(Trouble::new(TroubleKind::HttpStatus, "").with_status(404));
-        assert_eq!(judge(Question::Discover, &not_found, None), Finding::Ask(Question::Initialize));
+        assert_eq!(judge(Question::Discover, &not_found, None), Finding::Ask(INITIALIZE));
     }
 
     #[test]
     fn any_legacy_revision_is_agreed_to() {
         for revision in Revision::ALL {
             let answer = format!(r#"{{"protocolVersion":"{}","capabilities":{{"prompts":{{}}}}}}"#, revision.as_str());
-            let finding = judge(Question::Initialize, &result(&answer), None);
+            let finding = judge(INITIALIZE, &result(&answer), None);
             match finding {
                 Finding::Agreed(agreed) => {
                     assert_eq!(agreed.revision, revision);
@@ -256,6 +271,19 @@ mod tests {
                 other => assert!(revision.era() == Era::Modern && matches!(other, Finding::Hopeless(_))),
             }
         }
-        assert!(matches!(judge(Question::Initialize, &result("7"), None), Finding::Hopeless(_)));
+        assert!(matches!(judge(INITIALIZE, &result("7"), None), Finding::Hopeless(_)));
+    }
+
+    #[test]
+    fn a_server_that_said_nothing_and_then_refuses_initialize_is_asked_to_discover_once_more() {
+        let late = Question::Initialize { unheard: true };
+        assert_eq!(judge(late, &error(-32601), None), Finding::Ask(Question::DiscoverAgain));
+        assert!(matches!(judge(INITIALIZE, &error(-32601), None), Finding::Hopeless(_)));
+        let modern = result(r#"{"supportedVersions":["2026-07-28"],"capabilities":{}}"#);
+        assert!(matches!(judge(Question::DiscoverAgain, &modern, None), Finding::Agreed(_)));
+        for heard in [error(-32601), result("{}"), Heard::Failed(Trouble::new(TroubleKind::Mute, ""))] {
+            assert!(matches!(judge(Question::DiscoverAgain, &heard, None), Finding::Hopeless(_)), "{heard:?}");
+        }
+        assert!(Question::Discover.is_probe(None) && !Question::Discover.is_probe(Some(Era::Modern)));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
 use super::handle::{Door, Errand, Task, Upstream};
@@ -28,13 +28,12 @@ const GUESTS: u128 = (u64::MAX as u128) << 64;
 /// How long all of them may take to end.
 const END: Duration = Duration::from_secs(3);
 
-/// All of one upstream. Without any where all clients share one link.
+/// All of one upstream where each client has one.
 pub(super) struct Sessions {
     upstream: Arc<Upstream>,
     target: Target,
     knobs: Knobs,
     shared: Arc<Shared>,
-    enabled: bool,
     by_client: HashMap<u128, Visit>,
     by_tag: HashMap<u64, Arc<Door>>,
     next_tag: u64,
@@ -43,6 +42,8 @@ pub(super) struct Sessions {
     /// No number below it is used again.
     floor: u32,
     tasks: JoinSet<Ended>,
+    /// Whose they are: the client, and its tag.
+    running: HashMap<Id, (u128, u64)>,
     stop: watch::Sender<bool>,
 }
 
@@ -53,41 +54,31 @@ struct Visit {
 
 /// A session that is over.
 struct Ended {
-    client: u128,
-    tag: u64,
     ceiling: u32,
-    why: Trouble,
+    /// None: in form, as it was idle or its client has left.
+    why: Option<Trouble>,
 }
 
 impl Sessions {
-    pub(super) fn new(
-        upstream: Arc<Upstream>,
-        target: Target,
-        knobs: Knobs,
-        shared: Arc<Shared>,
-        enabled: bool,
-    ) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, target: Target, knobs: Knobs, shared: Arc<Shared>) -> Self {
         Self {
             upstream,
             target,
             knobs,
             shared,
-            enabled,
             by_client: HashMap::new(),
             by_tag: HashMap::new(),
             next_tag: 0,
             guests: 0,
             floor: 0,
             tasks: JoinSet::new(),
+            running: HashMap::new(),
             stop: watch::channel(false).0,
         }
     }
 
     /// Takes an errand to the session that it belongs to; gives it back if that is the shared one.
     pub(super) fn route(&mut self, errand: Errand) -> Option<Errand> {
-        if !self.enabled {
-            return Some(errand);
-        }
         let client = match &errand {
             Errand::Call(task) => task.client.id,
             Errand::Watch { client, .. }
@@ -180,7 +171,8 @@ impl Sessions {
             (tag, self.floor),
             Arc::clone(&door),
         );
-        self.tasks.spawn(session(life, client, tag, self.stop.subscribe()));
+        let task = self.tasks.spawn(session(life, self.stop.subscribe()));
+        self.running.insert(task.id(), (client, tag));
         self.by_tag.insert(tag, Arc::clone(&door));
         self.by_client.insert(client, Visit { tag, door: Arc::clone(&door) });
         self.upstream.counts.sessions.fetch_add(1, Relaxed);
@@ -189,21 +181,25 @@ impl Sessions {
 
     /// Waits for sessions to end, and cleans up behind them. Cancel-safe.
     pub(super) async fn ended(&mut self) {
-        let ended = match self.tasks.join_next().await {
-            Some(Ok(ended)) => ended,
-            // A task that panicked took its tickets with it: its clients know.
-            Some(Err(_)) => return,
+        let (id, ended) = match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ended))) => (id, ended),
+            // A task that panicked took its calls' tickets with it: their clients know.
+            Some(Err(error)) => (error.id(), Ended { ceiling: 0, why: Some(left()) }),
             None => return pending().await,
         };
         self.floor = self.floor.max(ended.ceiling);
+        let Some((client, tag)) = self.running.remove(&id) else { return };
         self.upstream.counts.sessions.fetch_sub(1, Relaxed);
-        if let Some(door) = self.by_tag.remove(&ended.tag) {
-            while let Some(errand) = door.collect() {
-                refuse(&self.upstream, errand, &ended.why, None);
-            }
+        if self.by_client.get(&client).is_some_and(|visit| visit.tag == tag) {
+            self.by_client.remove(&client);
         }
-        if self.by_client.get(&ended.client).is_some_and(|visit| visit.tag == ended.tag) {
-            self.by_client.remove(&ended.client);
+        let Some(door) = self.by_tag.remove(&tag) else { return };
+        while let Some(errand) = door.collect() {
+            match &ended.why {
+                Some(why) => refuse(&self.upstream, errand, why, None),
+                // It came too late to be seen: another session serves it.
+                None => drop(self.route(errand)),
+            }
         }
     }
 
@@ -217,24 +213,20 @@ impl Sessions {
     }
 }
 
+/// Why those are refused who came too late.
+fn left() -> Trouble {
+    Trouble::new(TroubleKind::Lost, "the client's own session has ended").unsent()
+}
+
 /// One session's life. Boxed, as it is part of a life that may have sessions.
-fn session(
-    mut life: Life,
-    client: u128,
-    tag: u64,
-    mut stop: watch::Receiver<bool>,
-) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
+fn session(mut life: Life, mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
     Box::pin(async move {
-        let left = || Trouble::new(TroubleKind::Lost, "the client's own session has ended").unsent();
-        let why = match life.once(Duration::ZERO, &mut stop).await {
-            Ok(()) => left(),
-            Err(trouble) => trouble,
-        };
-        if why.kind != TroubleKind::Lost {
+        let why = life.once(Duration::ZERO, &mut stop).await.err();
+        if let Some(why) = why.as_ref().filter(|why| why.kind != TroubleKind::Lost) {
             let name = &*life.upstream.name;
             tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
         }
-        life.mux.drop_kept(&why);
-        Ended { client, tag, ceiling: life.mux.ceiling(), why }
+        life.mux.drop_kept(&why.clone().unwrap_or_else(left));
+        Ended { ceiling: life.mux.ceiling(), why }
     })
 }

@@ -25,7 +25,9 @@ const AFTER_ANSWER: Duration = Duration::from_millis(300);
 const RESUMED_MAX: u32 = 5;
 /// When to take it up again if the server does not say; and the longest that it may say.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(300);
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// The shortest that it may say: with less, one that closes at once would be asked as fast as it goes.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Room made at once for a body that says how long it is, in bytes: the rest as it comes.
 const TRUSTED_BYTES: usize = 64 << 10;
 
@@ -169,7 +171,7 @@ impl Lane {
             let last = decoder.last_id().filter(|_| is_legacy).and_then(|id| HeaderValue::from_bytes(id).ok());
             let Some(last) = last.filter(|_| resumed < RESUMED_MAX) else { return Err(ended) };
             resumed += 1;
-            sleep(decoder.retry_ms().map_or(RETRY, Duration::from_millis).min(RETRY_MAX)).await;
+            sleep(retry(decoder.retry_ms(), RETRY)).await;
             let mut headers = job.order.headers.clone();
             if let Some(session) = &session {
                 headers.insert(SESSION, session.clone());
@@ -256,6 +258,11 @@ struct Heard {
     ended: Trouble,
 }
 
+/// When to take a stream up again: as its server says, within reason, or else after `otherwise`.
+pub(super) fn retry(said_ms: Option<u64>, otherwise: Duration) -> Duration {
+    said_ms.map_or(otherwise, Duration::from_millis).clamp(RETRY_MIN, RETRY_MAX)
+}
+
 /// A whole body of at most `bytes_max` bytes.
 pub(super) async fn collect(wire: &mut Wire, mut body: Incoming, bytes_max: usize) -> Result<Bytes, Trouble> {
     use hyper::body::Body as _;
@@ -289,4 +296,16 @@ pub(super) async fn collect(wire: &mut Wire, mut body: Incoming, bytes_max: usiz
 /// The first words of something that is no message.
 fn excerpt(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(128)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_chooses_its_pause_within_reason() {
+        assert_eq!(retry(None, RETRY), RETRY);
+        assert_eq!(retry(Some(500), RETRY), Duration::from_millis(500));
+        assert_eq!((retry(Some(0), RETRY), retry(Some(u64::MAX), RETRY)), (RETRY_MIN, RETRY_MAX));
+    }
 }

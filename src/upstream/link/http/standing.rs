@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::answer::{self, Body};
 use super::headers::{LAST_EVENT_ID, SESSION, listening};
-use super::lane::{RETRY, RETRY_MAX};
+use super::lane::{RETRY, retry};
 use super::wire::{Order, Wire};
 use super::{Delivery, Endpoint, News};
 use crate::upstream::trouble::{Trouble, TroubleKind};
@@ -54,7 +54,9 @@ pub(super) async fn listen(endpoint: Arc<Endpoint>, headers: HeaderMap, news: mp
             headers.insert(LAST_EVENT_ID, last);
         }
         backoff = if has_heard { RETRY } else { (backoff * 2).min(BACKOFF_MAX) };
-        sleep(decoder.retry_ms().map_or(backoff, Duration::from_millis).min(RETRY_MAX)).await;
+        let said = retry(decoder.retry_ms(), backoff);
+        // Who says nothing is not asked more and more often, whatever pause it has named.
+        sleep(if has_heard { said } else { said.max(backoff) }).await;
     }
 }
 
@@ -97,7 +99,8 @@ async fn once(
                         return Over::Unwanted;
                     }
                 }
-                Step::Event(_) => {}
+                // Most likely just an id to go on from: it polls, and its pause is meant.
+                Step::Event(_) => *has_heard = true,
             }
         }
     }
