@@ -55,7 +55,7 @@ pub use ledger::Ledger;
 pub use parting::Parting;
 pub use service::{Message, Service, Talk};
 pub use snapshot::Snapshot;
-pub use turn::{Mcp, Resident};
+pub use turn::{Guest, Mcp};
 
 /// Bytes read from a socket at once. What an idle shard costs, so no more than what a busy one needs.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -347,7 +347,7 @@ impl<S: Service> Tenants for Connections<S> {
             for letter in letters {
                 match letter {
                     _ if matches!(conn.stage, Stage::Leaving { .. }) => {}
-                    Letter::Sibling(sibling) => bench.sibling(conn, sibling, desk, key)?,
+                    Letter::Sibling { to, sibling } => bench.sibling(conn, to, sibling, desk, key)?,
                     letter => bench.talk(conn, desk, key, |service, talk| service.letter(talk, letter))?,
                 }
             }
@@ -363,6 +363,7 @@ impl<S: Service> Tenants for Connections<S> {
         self.run(desk, key, |bench, conn, desk| {
             conn.armed = Tick::MAX;
             match conn.deadline(&limits) {
+                Some((due, Due::Part(_))) if due <= desk.now && conn.is_read_on(desk.now) => Ok(()),
                 Some((due, Due::Part(parting))) if due <= desk.now => {
                     bench.say_last_words(conn, parting, desk, key);
                     Err(parting)

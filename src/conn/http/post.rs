@@ -102,7 +102,7 @@ impl<S: Service> Bench<S> {
         let mut exchange = Exchange::new(request, session, desk.now);
         exchange.opens = opens;
         let Some(session) = exchange.session.clone() else { return self.turn(conn, exchange, body, desk, key) };
-        exchange.revision = session.state().resident.revision();
+        exchange.revision = session.state().guest.revision();
         let (mut is_for_others, most) = (true, self.house.config.http.posted_max);
         match incoming {
             Incoming::One(message) => {
