@@ -63,6 +63,9 @@ const SCRATCH_BYTES: usize = 64 << 10;
 /// Clients told news in one turn: about a millisecond of writes.
 const TOLD_A_TURN: usize = 256;
 
+/// Clients looked at for it, most of which want no news: the same again.
+const LOOKED_AT_A_TURN: usize = 4_096;
+
 /// What the connections of all shards share.
 pub struct House {
     /// The knobs of a connection's life.
@@ -271,12 +274,13 @@ impl<S: Service> Connections<S> {
 
     /// Tells the news to all who want them, some in each turn, so that the others are not kept waiting.
     fn spread(&mut self, desk: &mut Desk<'_>, news: Arc<News>, after: Option<Key>) {
-        let (mut at, mut told) = (after, 0);
+        let (mut at, mut looked_at, mut told) = (after, 0, 0);
         while let Some(key) = self.pool.next_key(at) {
-            if told >= TOLD_A_TURN {
+            if told >= TOLD_A_TURN || looked_at >= LOOKED_AT_A_TURN {
                 return desk.inbox.post(Mail::Order(Order::Spread { news, after: at }));
             }
             at = Some(key);
+            looked_at += 1;
             let wants = |conn: &Connection<S::Session>| conn.is_told::<S>(&news);
             if self.pool.get(key).is_some_and(wants) {
                 told += 1;

@@ -203,18 +203,17 @@ impl Mcp {
         batch: Option<u32>,
         out: &mut Vec<u8>,
     ) {
-        let interests = caller.interests();
-        if interests.watches(&uri) {
-            return mcp::answer::empty_result(out, id);
-        }
-        if interests.watches.len() >= mcp::SUBSCRIPTIONS_MAX {
-            return self.fault(out, Some(id), Fault::TooManyInFlight);
-        }
         let directory = Arc::clone(self.directory.load());
         let target = Target::Resource(uri);
         let Some((Server::Upstream(upstream), uri)) = directory.route(&target) else {
             return self.fault(out, Some(id), Fault::UnknownResource);
         };
+        if caller.interests().watches_at(upstream, uri) {
+            return mcp::answer::empty_result(out, id);
+        }
+        if caller.watches() >= mcp::SUBSCRIPTIONS_MAX {
+            return self.fault(out, Some(id), Fault::TooManyInFlight);
+        }
         let Some(watched) = self.house.watches.take() else { return self.full(id, guard::Refusal::WatchesFull, out) };
         let server = Arc::clone(upstream) as Arc<dyn Serves>;
         if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
@@ -226,7 +225,8 @@ impl Mcp {
 
     /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
     fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
-        if caller.calls().len() >= self.house.config.in_flight_max {
+        let too_many = caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX;
+        if too_many || caller.calls().len() >= self.house.config.in_flight_max {
             out.truncate(from);
             return self.fault(out, Some(listen.id), Fault::TooManyInFlight);
         }
@@ -391,6 +391,12 @@ impl Service for Mcp {
 impl Caller<'_, Guest> {
     fn interests(&mut self) -> &mut Interests {
         self.session.interests.get_or_insert_default()
+    }
+
+    /// How many resources it watches, however it asked to.
+    fn watches(&self) -> usize {
+        self.session.interests.as_ref().map_or(0, |interests| interests.watches.len())
+            + self.active.as_ref().map_or(0, |active| active.calls.watches())
     }
 
     /// What tells it from others at the upstream; where it has a session of its own there, that ends with it.

@@ -37,6 +37,8 @@ pub(super) struct State {
     /// The number of the last event on the stream that a GET opens.
     pub(super) told: u32,
     pub(super) ended: bool,
+    /// Nothing was asked in it yet.
+    pub(super) fresh: bool,
     busy: Option<Box<Busy>>,
 }
 
@@ -101,7 +103,7 @@ impl SessionId {
 
 impl HttpSession {
     pub(super) fn new(id: SessionId, guest: Guest, used: u32) -> Self {
-        let state = State { guest, stream: None, used, numbered: 0, told: 0, ended: false, busy: None };
+        let state = State { guest, stream: None, used, numbered: 0, told: 0, ended: false, fresh: true, busy: None };
         Self { id, state: Mutex::new(state) }
     }
 

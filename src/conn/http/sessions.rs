@@ -17,6 +17,8 @@ use crate::pool::Key;
 const PARTS: usize = 64;
 /// Parts reaped at once: all within four seconds, at two turns a second.
 const REAPED_AT_ONCE: usize = 8;
+/// How long a session is there in which nothing was asked yet: or who only initializes fills the house.
+const FRESH_MS: u64 = 60_000;
 
 /// Shared by all shards.
 pub(in crate::conn) struct Sessions {
@@ -104,7 +106,7 @@ impl Sessions {
             self.remove(id);
             return None;
         }
-        state.used = self.now();
+        (state.used, state.fresh) = (self.now(), false);
         drop(state);
         Some(session)
     }
@@ -143,7 +145,8 @@ impl Sessions {
 
     fn is_over(&self, state: &session::State) -> bool {
         let unused = Duration::from_secs(self.now().saturating_sub(state.used).into());
-        state.ended || !state.is_in_use() && unused.as_millis() as u64 > self.config.session_idle_ms
+        let most = if state.fresh { self.config.session_idle_ms.min(FRESH_MS) } else { self.config.session_idle_ms };
+        state.ended || !state.is_in_use() && unused.as_millis() as u64 > most
     }
 
     fn part(&self, id: SessionId) -> MutexGuard<'_, Part> {
@@ -228,6 +231,17 @@ mod tests {
         assert_eq!(open_now.len(), 3);
         sessions.remove(open_now[0].id);
         assert!(open(&sessions).is_some());
+    }
+
+    #[test]
+    fn a_session_that_was_only_opened_makes_room_long_before_one_that_was_used() {
+        let mut sessions = sessions(|_| {});
+        let (opened, used) = (open(&sessions).expect("room"), open(&sessions).expect("room"));
+        assert!(sessions.find(&used.id.text()).is_some());
+        sessions.began -= Duration::from_millis(FRESH_MS + 1_000);
+        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();
+        assert_eq!((ended, sessions.len()), (1, 1));
+        assert!(opened.state().ended && !used.state().ended);
     }
 
     #[test]
