@@ -27,8 +27,9 @@ pub enum Letter {
     Notice { call: u64, message: Vec<u8> },
     /// The server asks the client something, for a call or, on a session of its own, for none.
     Ask { call: Option<u64>, question: Question },
-    /// From another connection of the same client: over HTTP one client has several.
-    Sibling(Sibling),
+    /// From another connection of the same client: over HTTP one client has several. `to` says what it is for: the
+    /// connection may serve another client when the letter comes.
+    Sibling { to: u32, sibling: Sibling },
 }
 
 /// What one connection of a client tells another one of the same session.
@@ -36,8 +37,8 @@ pub enum Sibling {
     /// A message that came in there and belongs here: a cancellation, a reply to a question, or any message where this
     /// connection carries all answers.
     Message(Box<str>),
-    /// The event with this number, of the stream that is read on here; `last` ends it.
-    Event { number: u32, message: Box<[u8]>, last: bool },
+    /// The event with this number, of a POST's stream that is read on here; `last` ends it.
+    Event { stream: u32, number: u32, message: Box<[u8]>, last: bool },
     /// Another stream of the client has taken this one's place, or what it carried is over.
     Replaced,
     /// The session has ended.

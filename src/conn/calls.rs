@@ -151,6 +151,15 @@ impl Calls {
         self.asked.shrink_to_fit();
     }
 
+    /// How many resources they watch, or ask to.
+    pub(super) fn watches(&self) -> usize {
+        let watched = |pending: &Pending| match &pending.work {
+            Work::Call { watch, .. } => usize::from(watch.is_some()),
+            Work::Listen { watches, .. } => watches.len(),
+        };
+        self.pending.iter().map(watched).sum()
+    }
+
     /// Takes out all subscriptions; their ids.
     pub(super) fn take_listens(&mut self) -> Vec<Box<str>> {
         let listens = self.pending.extract_if(.., |pending| matches!(pending.work, Work::Listen { .. }));

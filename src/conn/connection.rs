@@ -243,7 +243,7 @@ impl<T> Connection<T> {
 }
 
 /// A slot's size is what 100,000 idle clients cost: look twice before raising this.
-const _: () = assert!(size_of::<Connection<super::Resident>>() <= SLOT_BYTES_MAX);
+const _: () = assert!(size_of::<Connection<super::Guest>>() <= SLOT_BYTES_MAX);
 
 /// mio's sockets are larger where assertions are on.
 const SLOT_BYTES_MAX: usize = if cfg!(debug_assertions) { 96 } else { 80 };

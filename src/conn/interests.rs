@@ -50,6 +50,12 @@ impl Interests {
         self.watches.iter().any(|watch| &*watch.uri == uri)
     }
 
+    /// Whether it watches this resource there; what it watches at another server of that name is one of the past.
+    pub(super) fn watches_at(&mut self, upstream: &Arc<Upstream>, uri: &str) -> bool {
+        self.watches.retain(|watch| &*watch.uri != uri || Arc::ptr_eq(&watch.upstream, upstream));
+        self.watches(uri)
+    }
+
     /// It watches this resource no longer.
     pub(super) fn forget(&mut self, uri: &str) {
         self.watches.retain(|watch| &*watch.uri != uri);
@@ -72,5 +78,25 @@ impl Drop for Watch {
 impl Drop for Visit {
     fn drop(&mut self) {
         self.upstream.post(Errand::Leave { client: self.client });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Seats;
+
+    #[test]
+    fn what_is_watched_at_a_server_that_was_started_anew_is_asked_for_again() {
+        let places = Seats::new(4);
+        let [old, new] = [(); 2].map(|()| Arc::new(Upstream::new("it", false)));
+        let mut interests = Interests::default();
+        for uri in ["a:b", "a:c"] {
+            interests.watches.push(Watch::new(&old, uri, 1, places.take().expect("room")));
+        }
+        assert!(interests.watches_at(&old, "a:b") && !interests.watches_at(&old, "a:d"));
+        assert!(!interests.watches_at(&new, "a:b"));
+        assert!(interests.watches("a:c") && !interests.watches("a:b"));
+        assert_eq!(places.taken(), 1, "the one of the past is over");
     }
 }

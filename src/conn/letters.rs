@@ -2,7 +2,7 @@
 
 use super::calls::{Asked, Calls, Pending, Work};
 use super::service::Talk;
-use super::turn::{Mcp, Resident};
+use super::turn::{Guest, Mcp};
 use crate::actor::{Answer, Letter, News, Question};
 use crate::mcp::{Fault, Phase, Topics, answer};
 use crate::wire::envelope::Id;
@@ -12,7 +12,7 @@ const ASKED_MAX: usize = 16;
 
 impl Mcp {
     /// A letter from whoever serves a call.
-    pub(super) fn read(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {
+    pub(super) fn read(&mut self, talk: &mut Talk<'_, Guest>, letter: Letter) {
         match letter {
             Letter::Answer { call, answer } => self.hand_over(talk, call, &answer),
             Letter::Progress { call, fragment } => talk.say(|caller, out| {
@@ -33,12 +33,12 @@ impl Mcp {
             }),
             Letter::Ask { call, question } => self.ask(talk, call, question),
             // Read by the connection itself.
-            Letter::Sibling(_) => {}
+            Letter::Sibling { .. } => {}
         }
     }
 
     /// The one answer of a call. Not waited for any more: it was cancelled meanwhile.
-    fn hand_over(&mut self, talk: &mut Talk<'_, Resident>, call: u64, answer: &Answer) {
+    fn hand_over(&mut self, talk: &mut Talk<'_, Guest>, call: u64, answer: &Answer) {
         talk.say(|caller, out| {
             let Some(active) = caller.active else { return };
             let Some(mut pending) = active.calls.take(call) else { return };
@@ -62,7 +62,7 @@ impl Mcp {
     }
 
     /// A server asks the client; one that has let go of the call, or was asked too much, is gone for it.
-    fn ask(&mut self, talk: &mut Talk<'_, Resident>, call: Option<u64>, question: Question) {
+    fn ask(&mut self, talk: &mut Talk<'_, Guest>, call: Option<u64>, question: Question) {
         let number = self.number();
         talk.say(|caller, out| {
             let calls = caller.calls();
@@ -75,25 +75,25 @@ impl Mcp {
     }
 
     /// Whether a client is to be told the news: it has asked for them, or is of the era that is told unasked.
-    pub(super) fn wants(resident: &Resident, calls: Option<&Calls>, news: &News) -> bool {
+    pub(super) fn wants(guest: &Guest, calls: Option<&Calls>, news: &News) -> bool {
         let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
         if calls.is_some_and(|calls| calls.listening(topic, uri).next().is_some()) {
             return true;
         }
-        match (uri, &resident.interests) {
-            (None, _) => matches!(resident.session.phase(), Phase::Ready(_)),
+        match (uri, &guest.interests) {
+            (None, _) => matches!(guest.session.phase(), Phase::Ready(_)),
             (Some(uri), Some(interests)) => interests.watches(uri),
             (Some(_), None) => false,
         }
     }
 
     /// Tells the news, once for each way in which the client has asked for them.
-    pub(super) fn tell(&mut self, talk: &mut Talk<'_, Resident>, news: &News) {
+    pub(super) fn tell(&mut self, talk: &mut Talk<'_, Guest>, news: &News) {
         let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
-        let resident = &*talk.caller.session;
+        let guest = &*talk.caller.session;
         let unasked = match uri {
-            None => matches!(resident.session.phase(), Phase::Ready(_)),
-            Some(uri) => resident.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
+            None => matches!(guest.session.phase(), Phase::Ready(_)),
+            Some(uri) => guest.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
         };
         if unasked {
             talk.say(|_, out| answer::changed(out, topic, uri, None));
@@ -107,7 +107,7 @@ impl Mcp {
     }
 
     /// We end: the subscriptions are closed in form.
-    pub(super) fn end_subscriptions(&mut self, talk: &mut Talk<'_, Resident>) {
+    pub(super) fn end_subscriptions(&mut self, talk: &mut Talk<'_, Guest>) {
         let Some(active) = talk.caller.active.as_mut() else { return };
         for id in active.calls.take_listens() {
             talk.say(|_, out| {

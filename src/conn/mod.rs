@@ -55,13 +55,16 @@ pub use ledger::Ledger;
 pub use parting::Parting;
 pub use service::{Message, Service, Talk};
 pub use snapshot::Snapshot;
-pub use turn::{Mcp, Resident};
+pub use turn::{Guest, Mcp};
 
 /// Bytes read from a socket at once. What an idle shard costs, so no more than what a busy one needs.
 const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Clients told news in one turn: about a millisecond of writes.
 const TOLD_A_TURN: usize = 256;
+
+/// Clients looked at for it, most of which want no news: the same again.
+const LOOKED_AT_A_TURN: usize = 4_096;
 
 /// What the connections of all shards share.
 pub struct House {
@@ -271,12 +274,13 @@ impl<S: Service> Connections<S> {
 
     /// Tells the news to all who want them, some in each turn, so that the others are not kept waiting.
     fn spread(&mut self, desk: &mut Desk<'_>, news: Arc<News>, after: Option<Key>) {
-        let (mut at, mut told) = (after, 0);
+        let (mut at, mut looked_at, mut told) = (after, 0, 0);
         while let Some(key) = self.pool.next_key(at) {
-            if told >= TOLD_A_TURN {
+            if told >= TOLD_A_TURN || looked_at >= LOOKED_AT_A_TURN {
                 return desk.inbox.post(Mail::Order(Order::Spread { news, after: at }));
             }
             at = Some(key);
+            looked_at += 1;
             let wants = |conn: &Connection<S::Session>| conn.is_told::<S>(&news);
             if self.pool.get(key).is_some_and(wants) {
                 told += 1;
@@ -347,7 +351,7 @@ impl<S: Service> Tenants for Connections<S> {
             for letter in letters {
                 match letter {
                     _ if matches!(conn.stage, Stage::Leaving { .. }) => {}
-                    Letter::Sibling(sibling) => bench.sibling(conn, sibling, desk, key)?,
+                    Letter::Sibling { to, sibling } => bench.sibling(conn, to, sibling, desk, key)?,
                     letter => bench.talk(conn, desk, key, |service, talk| service.letter(talk, letter))?,
                 }
             }
@@ -363,6 +367,7 @@ impl<S: Service> Tenants for Connections<S> {
         self.run(desk, key, |bench, conn, desk| {
             conn.armed = Tick::MAX;
             match conn.deadline(&limits) {
+                Some((due, Due::Part(_))) if due <= desk.now && conn.is_read_on(desk.now) => Ok(()),
                 Some((due, Due::Part(parting))) if due <= desk.now => {
                     bench.say_last_words(conn, parting, desk, key);
                     Err(parting)

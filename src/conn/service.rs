@@ -22,7 +22,7 @@ pub trait Service {
     fn message(&mut self, talk: &mut Talk<'_, Self::Session>, message: Message<'_>) -> Result<(), Parting>;
 
     /// The MCP session of a client, for HTTP to keep between its requests; a service without one is not on HTTP.
-    fn resident(_session: &mut Self::Session) -> Option<&mut super::Resident> {
+    fn guest(_session: &mut Self::Session) -> Option<&mut super::Guest> {
         None
     }
 

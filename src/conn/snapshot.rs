@@ -8,7 +8,7 @@
 
 use super::connection::{Active, Connection, Stage};
 use super::service::Service;
-use super::{Connections, Resident, calls::Calls};
+use super::{Connections, Guest, calls::Calls};
 use crate::actor::Tick;
 use crate::mcp::snapshot::{self, Unreadable};
 use crate::mcp::{Profiles, Session};
@@ -45,7 +45,7 @@ enum Place {
 
 impl Snapshot {
     /// The connection as of `now`; nothing for one that is told to go, or waits in the lobby to be told.
-    pub(super) fn of(conn: &Connection<Resident>, now: Tick) -> Option<Self> {
+    pub(super) fn of(conn: &Connection<Guest>, now: Tick) -> Option<Self> {
         let place = match &conn.stage {
             _ if !conn.welcome => return None,
             // Its answers, streams and session live on in other ways: the client comes back for them.
@@ -72,7 +72,7 @@ impl Snapshot {
     }
 
     /// Puts a connection that was just admitted where the one of the snapshot was.
-    pub(super) fn restore(self, conn: &mut Connection<Resident>, now: Tick) {
+    pub(super) fn restore(self, conn: &mut Connection<Guest>, now: Tick) {
         let then = |ago: Tick| now.wrapping_sub(ago);
         conn.stage = match self.place {
             Place::Opening => Stage::Opening,
@@ -80,7 +80,7 @@ impl Snapshot {
             // It was read by `decode`, or written by `to_bytes`: it can be read.
             Place::WebSocket(bytes) => Stage::WebSocket(ws::Decoder::from_bytes(bytes).unwrap_or_default()),
         };
-        conn.session = Resident { session: self.session, interests: None };
+        conn.session = Guest { session: self.session, interests: None };
         [conn.admitted, conn.heard] = self.ages.map(then);
         (conn.messages_in, conn.pinged) = (self.messages_in, self.pinged);
         let [incomplete_since, stuck_since] = self.waits.map(|wait| wait.map(then));
@@ -168,7 +168,7 @@ impl Snapshot {
     }
 }
 
-impl<S: Service<Session = Resident>> Connections<S> {
+impl<S: Service<Session = Guest>> Connections<S> {
     /// The snapshot of one connection; nothing if it is gone or can't be handed over.
     #[must_use]
     pub fn snapshot(&self, key: Key, now: Tick) -> Option<Snapshot> {

@@ -72,7 +72,7 @@ fn encoded(snapshot: &Snapshot) -> Vec<u8> {
     bytes
 }
 
-fn connection() -> Connection<Resident> {
+fn connection() -> Connection<Guest> {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let socket = mio::net::TcpStream::connect(port.local_addr().unwrap()).unwrap();
     Connection::new(Admitted { socket, seat: Seats::new(1).take().unwrap(), welcome: true }, 100)
@@ -114,7 +114,7 @@ fn a_connection_goes_on_where_it_was() {
     let (decoder, assembly) = decoder("\"é€", 4);
     let mut from = connection();
     from.stage = Stage::WebSocket(decoder);
-    from.session = Resident { session: Session::resumed(Phase::Ready(Revision::ALL[2]), None, None), interests: None };
+    from.session = Guest { session: Session::resumed(Phase::Ready(Revision::ALL[2]), None, None), interests: None };
     (from.heard, from.messages_in, from.pinged) = (150, 7, 1);
     *from.active() = Active {
         inbound: b"half a frame".to_vec(),

@@ -35,14 +35,14 @@ pub struct Mcp {
 
 /// What is remembered of one client.
 #[derive(Default)]
-pub struct Resident {
+pub struct Guest {
     /// Its MCP session.
     pub(super) session: Session,
     /// What it wants to be told, and what it has going beyond its calls.
     pub(super) interests: Option<Box<Interests>>,
 }
 
-impl Resident {
+impl Guest {
     /// Whether `initialize` went well.
     pub(super) fn is_open(&self) -> bool {
         self.session.revision().is_some()
@@ -79,7 +79,7 @@ impl Mcp {
     #[inline]
     fn turn(
         &mut self,
-        caller: &mut Caller<'_, Resident>,
+        caller: &mut Caller<'_, Guest>,
         message: &Envelope<'_>,
         batch: Option<u32>,
         out: &mut Vec<u8>,
@@ -125,7 +125,7 @@ impl Mcp {
         None
     }
 
-    fn call(&mut self, caller: &mut Caller<'_, Resident>, call: &Call<'_>, batch: Option<u32>, out: &mut Vec<u8>) {
+    fn call(&mut self, caller: &mut Caller<'_, Guest>, call: &Call<'_>, batch: Option<u32>, out: &mut Vec<u8>) {
         let directory = Arc::clone(self.directory.load());
         match directory.route(&call.target) {
             Some((Server::Embedded(embedded), _)) => match embedded.call(call, out) {
@@ -161,7 +161,7 @@ impl Mcp {
     /// Makes the client wait for an answer; nothing if it may not, which it is told in `out`.
     fn wait(
         &mut self,
-        caller: &mut Caller<'_, Resident>,
+        caller: &mut Caller<'_, Guest>,
         id: Id<'_>,
         progress_token: Option<&str>,
         batch: Option<u32>,
@@ -197,24 +197,23 @@ impl Mcp {
 
     fn subscribe(
         &mut self,
-        caller: &mut Caller<'_, Resident>,
+        caller: &mut Caller<'_, Guest>,
         id: Id<'_>,
         uri: Cow<'_, str>,
         batch: Option<u32>,
         out: &mut Vec<u8>,
     ) {
-        let interests = caller.interests();
-        if interests.watches(&uri) {
-            return mcp::answer::empty_result(out, id);
-        }
-        if interests.watches.len() >= mcp::SUBSCRIPTIONS_MAX {
-            return self.fault(out, Some(id), Fault::TooManyInFlight);
-        }
         let directory = Arc::clone(self.directory.load());
         let target = Target::Resource(uri);
         let Some((Server::Upstream(upstream), uri)) = directory.route(&target) else {
             return self.fault(out, Some(id), Fault::UnknownResource);
         };
+        if caller.interests().watches_at(upstream, uri) {
+            return mcp::answer::empty_result(out, id);
+        }
+        if caller.watches() >= mcp::SUBSCRIPTIONS_MAX {
+            return self.fault(out, Some(id), Fault::TooManyInFlight);
+        }
         let Some(watched) = self.house.watches.take() else { return self.full(id, guard::Refusal::WatchesFull, out) };
         let server = Arc::clone(upstream) as Arc<dyn Serves>;
         if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
@@ -225,8 +224,9 @@ impl Mcp {
     }
 
     /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
-    fn listen(&mut self, caller: &mut Caller<'_, Resident>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
-        if caller.calls().len() >= self.house.config.in_flight_max {
+    fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
+        let too_many = caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX;
+        if too_many || caller.calls().len() >= self.house.config.in_flight_max {
             out.truncate(from);
             return self.fault(out, Some(listen.id), Fault::TooManyInFlight);
         }
@@ -250,7 +250,7 @@ impl Mcp {
     }
 
     /// Cancelled requests are not answered (spec 2025-11-25 basic/utilities/cancellation), but a batch must still end.
-    fn cancel(caller: &mut Caller<'_, Resident>, id: Id<'_>) -> Option<Vec<u8>> {
+    fn cancel(caller: &mut Caller<'_, Guest>, id: Id<'_>) -> Option<Vec<u8>> {
         let calls = &mut caller.active.as_mut()?.calls;
         let pending = calls.take_id(id)?;
         calls.forget_asked(pending.number);
@@ -258,7 +258,7 @@ impl Mcp {
     }
 
     /// The client's reply to a question of a server.
-    fn reply(&self, caller: &mut Caller<'_, Resident>, id: Id<'_>, reply: Result<&str, &str>) {
+    fn reply(&self, caller: &mut Caller<'_, Guest>, id: Id<'_>, reply: Result<&str, &str>) {
         let calls = caller.active.as_mut().map(|active| &mut active.calls);
         let question = id.raw().parse().ok().and_then(|number| calls?.take_asked(number));
         match question {
@@ -288,7 +288,7 @@ impl Mcp {
     }
 
     /// The messages of a batch, one after another. Their answers leave as one array, when the last is there.
-    fn batch(&mut self, talk: &mut Talk<'_, Resident>, batch: Batch<'_>) {
+    fn batch(&mut self, talk: &mut Talk<'_, Guest>, batch: Batch<'_>) {
         if !talk.caller.session.session.accepts_batches() {
             return talk.say(|_, out| self.fault(out, None, Fault::BatchNotAllowed));
         }
@@ -333,10 +333,10 @@ impl Mcp {
 }
 
 impl Service for Mcp {
-    type Session = Resident;
+    type Session = Guest;
 
     #[inline]
-    fn message(&mut self, talk: &mut Talk<'_, Resident>, message: Message<'_>) -> Result<(), Parting> {
+    fn message(&mut self, talk: &mut Talk<'_, Guest>, message: Message<'_>) -> Result<(), Parting> {
         let incoming = match message {
             Message::Text(text) => envelope::parse_str(text),
             Message::Unchecked(bytes) => envelope::parse(bytes),
@@ -357,7 +357,7 @@ impl Service for Mcp {
         Ok(())
     }
 
-    fn resident(session: &mut Resident) -> Option<&mut Resident> {
+    fn guest(session: &mut Guest) -> Option<&mut Guest> {
         Some(session)
     }
 
@@ -365,15 +365,15 @@ impl Service for Mcp {
         self.directory.load().catalogue.param_headers().values(tool, params.trim_start_matches('{'))
     }
 
-    fn letter(&mut self, talk: &mut Talk<'_, Resident>, letter: Letter) {
+    fn letter(&mut self, talk: &mut Talk<'_, Guest>, letter: Letter) {
         self.read(talk, letter);
     }
 
-    fn is_told(resident: &Resident, calls: Option<&super::calls::Calls>, news: &News) -> bool {
-        Self::wants(resident, calls, news)
+    fn is_told(guest: &Guest, calls: Option<&super::calls::Calls>, news: &News) -> bool {
+        Self::wants(guest, calls, news)
     }
 
-    fn news(&mut self, talk: &mut Talk<'_, Resident>, news: &News) {
+    fn news(&mut self, talk: &mut Talk<'_, Guest>, news: &News) {
         self.tell(talk, news);
     }
 
@@ -383,14 +383,20 @@ impl Service for Mcp {
         }
     }
 
-    fn last_words(&mut self, talk: &mut Talk<'_, Resident>) {
+    fn last_words(&mut self, talk: &mut Talk<'_, Guest>) {
         self.end_subscriptions(talk);
     }
 }
 
-impl Caller<'_, Resident> {
+impl Caller<'_, Guest> {
     fn interests(&mut self) -> &mut Interests {
         self.session.interests.get_or_insert_default()
+    }
+
+    /// How many resources it watches, however it asked to.
+    fn watches(&self) -> usize {
+        self.session.interests.as_ref().map_or(0, |interests| interests.watches.len())
+            + self.active.as_ref().map_or(0, |active| active.calls.watches())
     }
 
     /// What tells it from others at the upstream; where it has a session of its own there, that ends with it.

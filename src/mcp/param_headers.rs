@@ -10,6 +10,9 @@ use crate::wire::json;
 /// The annotation in a tool's `inputSchema`.
 const ANNOTATION: &str = "x-mcp-header";
 
+/// Most that one tool may have: each is looked for in every call of it.
+const HEADERS_MAX: usize = 64;
+
 /// One argument that is in a header, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamHeader {
@@ -134,6 +137,9 @@ fn header(
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err("x-mcp-header is no name of a header");
     }
+    if known.len() >= HEADERS_MAX {
+        return Err("x-mcp-header is there over 64 times");
+    }
     if known.iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
         return Err("x-mcp-header is there twice with the same name");
     }
@@ -194,6 +200,17 @@ mod tests {
         let twice =
             r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#;
         assert!(read(twice).is_err());
+    }
+
+    #[test]
+    fn a_tool_with_more_headers_than_it_may_have_is_refused() {
+        let with = |count: usize| {
+            let property = |at| format!(r#""p{at}":{{"type":"string","x-mcp-header":"H{at}"}}"#);
+            let properties: Vec<String> = (0..count).map(property).collect();
+            format!(r#"{{"properties":{{{}}}}}"#, properties.join(","))
+        };
+        assert_eq!(read(&with(HEADERS_MAX)).map(|headers| headers.len()), Ok(HEADERS_MAX));
+        assert!(read(&with(HEADERS_MAX + 1)).is_err());
     }
 
     #[test]

@@ -140,10 +140,13 @@ pub(super) fn listen<'m>(
             "promptsListChanged" => (Topics::PROMPTS, Features::PROMPTS),
             "resourcesListChanged" => (Topics::RESOURCES, Features::RESOURCES),
             "resourceSubscriptions" if features.has(Features::SUBSCRIBE) => {
-                let not_uris = || invalid("resourceSubscriptions must be a list of at most 256 URIs");
+                let not_uris = || {
+                    let each = format!("URIs of at most {URI_BYTES_MAX} bytes");
+                    invalid(&format!("resourceSubscriptions must be a list of at most {SUBSCRIPTIONS_MAX} {each}"))
+                };
+                let uri = |raw| json::string(raw).filter(|uri| uri.len() <= URI_BYTES_MAX);
                 let list = json::elements(value).ok_or_else(not_uris)?;
-                uris =
-                    list.take(SUBSCRIPTIONS_MAX + 1).map(json::string).collect::<Option<_>>().ok_or_else(not_uris)?;
+                uris = list.take(SUBSCRIPTIONS_MAX + 1).map(uri).collect::<Option<_>>().ok_or_else(not_uris)?;
                 if uris.len() > SUBSCRIPTIONS_MAX {
                     return Err(not_uris());
                 }

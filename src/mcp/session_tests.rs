@@ -371,3 +371,19 @@ fn a_subscription_is_acknowledged_with_what_is_honoured() {
     assert_eq!(answer["params"]["notifications"], json!({"toolsListChanged":true}));
     assert_eq!(answer["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "r-1");
 }
+
+#[test]
+fn a_subscription_to_too_many_or_too_long_uris_is_refused() {
+    let mut desk = Desk::new();
+    let offer = Offer { features: Features::RESOURCES.and(Features::SUBSCRIBE), ..Offer::default() };
+    desk.catalogue = Catalogue::new(&[Part { name: "it", offer: &offer }], &CatalogueConfig::default());
+    let mut listen = |uris: Value| {
+        let mut params = modern();
+        params["notifications"] = json!({"resourceSubscriptions": uris});
+        desk.request("subscriptions/listen", params)
+    };
+    refused(listen(json!(vec!["a:b"; 257])), Fault::InvalidParams);
+    refused(listen(json!(["b".repeat((8 << 10) + 1)])), Fault::InvalidParams);
+    let (verdict, _) = listen(json!(vec!["b".repeat(8 << 10); 256]));
+    assert!(verdict.starts_with("Listen("), "{}", &verdict[..40]);
+}

@@ -203,6 +203,18 @@ fn batches_are_for_2025_03_26_alone() {
 }
 
 #[test]
+fn a_batch_is_held_to_what_its_session_has_going_elsewhere() {
+    let gateway = Gateway::start(|config| config.conn.in_flight_max = 1);
+    let mut client = Http::open(gateway.clients(), "2025-03-26");
+    client.say(&call(1, "sleep", &json!({"ms": 60_000})));
+    assert!(eventually(|| gateway.house().in_flight.taken() == 1));
+    for (id, code) in [(1, -32600), (2, 429)] {
+        let answer = client.sibling().post(&json!([request(id, "ping", &json!({}))])).json();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(code)), "{answer}");
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_their_order() {
     let gateway = Gateway::start(|_| {});
     let mut client = Http::open(gateway.clients(), "2025-11-25");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use lakh::actor::{Letter, Mail, News, Order, Question, Reply};
+use lakh::actor::{Letter, Mail, News, Order, Question, Reply, Sibling};
 use lakh::conn::Connections;
 use lakh::mcp::Topics;
 use lakh::pool::Key;
@@ -109,6 +109,23 @@ fn a_question_comes_on_the_stream_of_its_call_and_its_reply_on_another_connectio
     drop(client);
     // Its events have ids: the call goes on without it, and so does the question.
     assert!(told.recv_timeout(std::time::Duration::from_millis(100)).is_err());
+}
+
+#[test]
+fn a_letter_for_who_was_served_before_does_not_touch_who_is_served_now() {
+    let shard = shard();
+    let mut client = Http::open(shard.clients, "2025-11-25");
+    client.say(&call(5, "sleep", &json!({"ms": 60_000})));
+    let to = key(&shard, "http_answering");
+    let cancel = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}});
+    for sibling in [Sibling::Message(cancel.to_string().into()), Sibling::Ended] {
+        // Places are counted from one: this is none of a client's.
+        shard.berth.inbox.post(Mail::Letter(to, Letter::Sibling { to: u32::MAX, sibling }));
+    }
+    let told = ask(&shard, to, Some(1));
+    assert!(client.answer().is_stream());
+    assert_eq!(client.event_message()["method"], "roots/list", "the call is still there, and so is the session");
+    drop(told);
 }
 
 #[test]

@@ -96,6 +96,33 @@ fn a_call_that_nobody_reads_on_ends_after_its_time() {
 }
 
 #[test]
+fn a_call_that_is_read_on_lives_until_nobody_reads_it() {
+    let gateway = Gateway::start(|config| config.conn.http.detached_ms = 500);
+    for leaves in [false, true] {
+        let mut client = Http::open(gateway.clients(), "2025-11-25");
+        let arguments = json!({"ms": if leaves { 60_000 } else { 2_000 }, "progressEvery": 100});
+        let params = json!({"name": "sleep", "arguments": arguments, "_meta": {"progressToken": 1}});
+        client.say(&request(1, "tools/call", &params));
+        assert!(client.answer().is_stream());
+        let priming = client.event().and_then(|event| event.id).expect("a priming event");
+        let mut reader = client.sibling();
+        assert!(reader.get(&format!("Last-Event-ID: {priming}\r\n")).is_stream());
+        drop(client);
+        for step in 1..=15 {
+            assert_eq!(reader.event_message()["params"]["progress"], 100 * step);
+        }
+        if leaves {
+            drop(reader);
+            assert!(eventually(|| gateway.house().in_flight.taken() == 0));
+        } else {
+            let mut messages = std::iter::repeat_with(|| reader.event_message());
+            let answer = messages.find(|message| message["id"] == 1).expect("an answer");
+            assert_eq!(answer["result"]["structuredContent"]["sleptMs"], 2_000);
+        }
+    }
+}
+
+#[test]
 fn what_is_kept_for_those_who_come_back_is_let_go() {
     let gateway = Gateway::start(|config| config.conn.http.replay_ms = 500);
     let mut client = Http::open(gateway.clients(), "2025-06-18");

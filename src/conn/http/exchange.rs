@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::sync::Arc;
 
-use super::session::{HttpSession, Place};
+use super::session::HttpSession;
 use super::{Http, Listening};
 use crate::actor::{Desk, Tick};
 use crate::conn::config::Limits;
@@ -35,6 +35,8 @@ pub(in crate::conn) struct Exchange {
     /// The client has lost the stream and may come back for it.
     gone: bool,
     since: Tick,
+    /// By which its letters find it, once it waits.
+    pub(super) serial: u32,
     /// The number of its stream, once it has one.
     stream: u32,
     /// The number of its last event.
@@ -54,6 +56,7 @@ impl Exchange {
             began: false,
             gone: false,
             since: now,
+            serial: 0,
             stream: 0,
             number: 0,
         }
@@ -71,9 +74,14 @@ impl Exchange {
         }
     }
 
+    /// Its client has lost the stream now.
+    pub(super) const fn wait_from(&mut self, now: Tick) {
+        self.since = now;
+    }
+
     /// Whether the client reads its events on another connection.
     pub(super) fn is_read_elsewhere(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.state().is_read_on(self.stream, None))
+        self.session.as_ref().is_some_and(|session| session.state().is_read_on(self.stream))
     }
 
     /// Whether its events have ids, so that a client that has lost it can read on.
@@ -126,8 +134,8 @@ impl<S: Service> Bench<S> {
         let session = http.session().cloned();
         let mut state = session.as_ref().map(|session| session.state());
         let mut swap = |conn: &mut Connection<S::Session>| {
-            if let (Some(state), Some(resident)) = (&mut state, S::resident(&mut conn.session)) {
-                std::mem::swap(&mut state.resident, resident);
+            if let (Some(state), Some(guest)) = (&mut state, S::guest(&mut conn.session)) {
+                std::mem::swap(&mut state.guest, guest);
             }
         };
         swap(conn);
@@ -189,7 +197,8 @@ impl<S: Service> Bench<S> {
             let mut state = session.state();
             if exchange.stream == 0 {
                 exchange.stream = state.number_stream();
-                let place = Place { inbox: Arc::clone(desk.inbox), key };
+                let place = self.house.sessions.place(desk.inbox, key);
+                exchange.serial = place.serial;
                 state.wait(exchange.stream, place, active.calls.ids().map(Into::into).collect());
             }
             state.note_asked(exchange.stream, active.calls.asked_numbers().collect());
@@ -218,10 +227,10 @@ impl<S: Service> Bench<S> {
         let mut more = String::new();
         let mut full = false;
         if exchange.opens
-            && let Some(resident) = S::resident(&mut conn.session)
-            && resident.is_open()
+            && let Some(guest) = S::guest(&mut conn.session)
+            && guest.is_open()
         {
-            match self.house.sessions.open(std::mem::take(resident)) {
+            match self.house.sessions.open(std::mem::take(guest)) {
                 Ok(session) => more = format!("Mcp-Session-Id: {}\r\n", session.id.text()),
                 Err(_) => full = true,
             }
@@ -388,6 +397,16 @@ impl<T> Connection<T> {
     /// Whether only its calls are left of it.
     pub(in crate::conn) fn is_detached(&self) -> bool {
         matches!(&self.stage, Stage::Http(Http::Answering(exchange)) if exchange.gone)
+    }
+
+    /// Whether its client reads on elsewhere, so that it waits on; looked at when its time is over.
+    pub(in crate::conn) fn is_read_on(&mut self, now: Tick) -> bool {
+        let Stage::Http(Http::Answering(exchange)) = &mut self.stage else { return false };
+        let read_on = exchange.gone && exchange.is_read_elsewhere();
+        if read_on {
+            exchange.since = now;
+        }
+        read_on
     }
 }
 

@@ -30,7 +30,6 @@ use super::config::Limits;
 use super::connection::{Connection, Due, Stage};
 use super::service::Service;
 use crate::actor::{News, Tick};
-use crate::pool::Key;
 use crate::wire::http;
 
 pub use config::Config;
@@ -64,8 +63,8 @@ pub(in crate::conn) struct Listening {
 /// An event stream that stands by; dropping it tells its session.
 pub(in crate::conn) struct Standing {
     session: Arc<HttpSession>,
-    /// Its number, by which the session knows whether it is still the one; or that of the POST's stream that is read on.
-    number: u32,
+    /// By which the session knows whether it is still the one.
+    serial: u32,
     /// A POST's stream is read on here.
     resumed: bool,
     keep: bool,
@@ -76,16 +75,17 @@ pub(in crate::conn) struct Standing {
 
 impl Standing {
     /// Whether no other connection has taken its place.
-    fn is_current(&self, key: Key) -> bool {
+    fn is_current(&self) -> bool {
         let state = self.session.state();
-        if self.resumed { state.is_read_on(self.number, Some(key)) } else { state.is_newest(self.number) }
+        state.is_newest(self.serial) || state.has_reader(self.serial)
     }
 }
 
 impl Drop for Standing {
     fn drop(&mut self) {
         let mut state = self.session.state();
-        if state.is_newest(self.number) && !self.resumed {
+        state.let_go(self.serial);
+        if state.is_newest(self.serial) {
             state.stream = None;
             state.forget_posted();
         }
@@ -105,6 +105,15 @@ impl Http {
             Self::Answering(exchange) => exchange.session.as_ref(),
             Self::Streaming(standing) => Some(&standing.session),
             Self::Reading(_) | Self::Listening(_) => None,
+        }
+    }
+
+    /// What identifies what it serves to other connections of the same client; 0: nothing that they know of.
+    const fn serial(&self) -> u32 {
+        match self {
+            Self::Answering(exchange) => exchange.serial,
+            Self::Streaming(standing) => standing.serial,
+            Self::Reading(_) | Self::Listening(_) => 0,
         }
     }
 
@@ -155,8 +164,8 @@ impl<T: Default> Connection<T> {
             Stage::Http(Http::Streaming(standing)) => {
                 let (mut session, mut state) = (T::default(), standing.session.state());
                 let mut swap = |session: &mut T| {
-                    if let Some(resident) = S::resident(session) {
-                        std::mem::swap(resident, &mut state.resident);
+                    if let Some(guest) = S::guest(session) {
+                        std::mem::swap(guest, &mut state.guest);
                     }
                 };
                 swap(&mut session);

@@ -1,13 +1,10 @@
 //! HTTP+SSE of 2024-11-05: a stream that carries all answers, and a place to post messages to.
 
-use std::sync::Arc;
-
 use super::request::Stop;
-use super::session::Place;
 use super::{Http, Standing};
 use crate::actor::{Desk, Sibling};
 use crate::conn::Bench;
-use crate::conn::Resident;
+use crate::conn::Guest;
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::Service;
 use crate::pool::Key;
@@ -22,20 +19,17 @@ impl<S: Service> Bench<S> {
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<(), Stop> {
-        let session = self.house.sessions.open(Resident::default()).map_err(|_| Refusal::SessionsFull)?;
+        let session = self.house.sessions.open(Guest::default()).map_err(|_| Refusal::SessionsFull)?;
         let manner = Manner::of(request);
         http::open_events(&mut self.out, manner, "");
         event::write_endpoint(&mut self.out, manner.chunked, &self.house.config.http.messages_path, &session.id.text());
-        let number = {
-            let mut state = session.state();
-            let number = state.number_stream();
-            state.stream = Some((Place { inbox: Arc::clone(desk.inbox), key }, number));
-            number
-        };
+        let place = self.house.sessions.place(desk.inbox, key);
+        let serial = place.serial;
+        session.state().stream = Some(place);
         conn.heard = desk.now;
         conn.stage = Stage::Http(Http::Streaming(Standing {
             session,
-            number,
+            serial,
             resumed: false,
             keep: manner.keep && manner.chunked,
             chunked: manner.chunked,
@@ -55,7 +49,7 @@ impl<S: Service> Bench<S> {
         let session = self.house.sessions.find(name).ok_or(Refusal::SessionUnknown)?;
         let text = crate::wire::utf8(body).ok_or(Refusal::ContentType)?;
         let mut state = session.state();
-        let place = state.stream.as_ref().map(|(place, _)| place.clone()).ok_or(Refusal::SessionUnknown)?;
+        let place = state.stream.clone().ok_or(Refusal::SessionUnknown)?;
         if !state.post(self.house.config.http.posted_max) {
             return Err(Refusal::StreamBusy.into());
         }

@@ -102,19 +102,14 @@ impl<S: Service> Bench<S> {
         let mut exchange = Exchange::new(request, session, desk.now);
         exchange.opens = opens;
         let Some(session) = exchange.session.clone() else { return self.turn(conn, exchange, body, desk, key) };
-        exchange.revision = session.state().resident.revision();
+        exchange.revision = session.state().guest.revision();
         let (mut is_for_others, most) = (true, self.house.config.http.posted_max);
+        if let Some((fault, id)) = self.too_much(&session, &incoming) {
+            self.house.ledger.faults.add(fault);
+            return self.fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(id)));
+        }
         match incoming {
-            Incoming::One(message) => {
-                if let Kind::Request { id, .. } = &message.kind
-                    && let Some(fault) = self.too_much(&session, *id)
-                {
-                    self.house.ledger.faults.add(fault);
-                    return self
-                        .fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(*id)));
-                }
-                is_for_others = hand_on(&session, &message, most)?;
-            }
+            Incoming::One(message) => is_for_others = hand_on(&session, &message, most)?,
             Incoming::Batch(batch) => {
                 for message in batch {
                     is_for_others &= match message {
@@ -130,13 +125,19 @@ impl<S: Service> Bench<S> {
         self.turn(conn, exchange, body, desk, key)
     }
 
-    /// Why a session may not make one more request.
-    fn too_much(&self, session: &HttpSession, id: Id<'_>) -> Option<Fault> {
+    /// Why a session may not make one more request, and the one that is too much. A batch is refused for one of its.
+    fn too_much<'m>(&self, session: &HttpSession, incoming: &Incoming<'m>) -> Option<(Fault, Id<'m>)> {
         let state = session.state();
-        match () {
-            () if state.has(id) => Some(Fault::DuplicateId),
-            () if state.waiting() >= self.house.config.in_flight_max => Some(Fault::TooManyInFlight),
-            () => None,
+        let check = |message: &Envelope<'m>| match message.kind {
+            Kind::Request { id, .. } if state.has(id) => Some((Fault::DuplicateId, id)),
+            Kind::Request { id, .. } if state.waiting() >= self.house.config.in_flight_max => {
+                Some((Fault::TooManyInFlight, id))
+            }
+            _ => None,
+        };
+        match incoming {
+            Incoming::One(message) => check(message),
+            Incoming::Batch(batch) => batch.clone().flatten().find_map(|message| check(&message)),
         }
     }
 

@@ -100,7 +100,7 @@ impl<S: Service> Bench<S> {
             _ if !conn.welcome => Err(Refusal::Full),
             Route::Preflight | Route::Upgrade => Ok(route),
             // A service of another kind has no sessions to keep.
-            _ if S::resident(&mut S::Session::default()).is_none() => Err(Refusal::NotFound),
+            _ if S::guest(&mut S::Session::default()).is_none() => Err(Refusal::NotFound),
             Route::Post if !request.accepts_all && !request.accepts_both() => Err(Refusal::NotAcceptable),
             Route::Post | Route::OldMessage if !is_json(request.content_type) => Err(Refusal::ContentType),
             Route::Get | Route::OldStream if !request.accepts_events => Err(Refusal::NotAcceptable),

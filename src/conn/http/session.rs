@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Config;
 use super::replay::Replay;
 use crate::actor::{Inbox, Letter, Mail, Sibling};
-use crate::conn::Resident;
+use crate::conn::Guest;
 use crate::pool::Key;
 use crate::wire::envelope::Id;
 use crate::wire::http::event::EventId;
@@ -27,9 +27,9 @@ const _: () = assert!(size_of::<HttpSession>() <= 96);
 /// What is known of a session at one moment.
 pub(super) struct State {
     /// What the service remembers of the client; with a connection while that works for it.
-    pub(super) resident: Resident,
-    /// The stream that a GET has opened, and its number.
-    pub(super) stream: Option<(Place, u32)>,
+    pub(super) guest: Guest,
+    /// The stream that a GET has opened.
+    pub(super) stream: Option<Place>,
     /// When it was last used, in seconds of the house.
     pub(super) used: u32,
     /// The number that the last stream got.
@@ -37,6 +37,8 @@ pub(super) struct State {
     /// The number of the last event on the stream that a GET opens.
     pub(super) told: u32,
     pub(super) ended: bool,
+    /// Nothing was asked in it yet.
+    pub(super) fresh: bool,
     busy: Option<Box<Busy>>,
 }
 
@@ -61,16 +63,18 @@ struct Waiting {
     reader: Option<Place>,
 }
 
-/// Where a connection is.
+/// Where a connection is, and for what.
 #[derive(Clone)]
 pub(in crate::conn) struct Place {
     pub(super) inbox: Arc<Inbox>,
     pub(super) key: Key,
+    /// Of what the connection serves; no other of the house has it.
+    pub(super) serial: u32,
 }
 
 impl Place {
     pub(super) fn tell(&self, sibling: Sibling) {
-        self.inbox.post(Mail::Letter(self.key, Letter::Sibling(sibling)));
+        self.inbox.post(Mail::Letter(self.key, Letter::Sibling { to: self.serial, sibling }));
     }
 }
 
@@ -98,8 +102,8 @@ impl SessionId {
 }
 
 impl HttpSession {
-    pub(super) fn new(id: SessionId, resident: Resident, used: u32) -> Self {
-        let state = State { resident, stream: None, used, numbered: 0, told: 0, ended: false, busy: None };
+    pub(super) fn new(id: SessionId, guest: Guest, used: u32) -> Self {
+        let state = State { guest, stream: None, used, numbered: 0, told: 0, ended: false, fresh: true, busy: None };
         Self { id, state: Mutex::new(state) }
     }
 
@@ -117,14 +121,14 @@ impl HttpSession {
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
-        let stream = state.stream.take().map(|(place, _)| place);
+        let stream = state.stream.take();
         let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting);
         let waiting = waiting.flat_map(|waiting| [Some(waiting.place), waiting.reader]).flatten();
         stream.into_iter().chain(waiting).for_each(|place| place.tell(Sibling::Ended));
         // What it wanted to be told ends with it, also while a connection still knows it.
-        let resident = std::mem::take(&mut state.resident);
+        let guest = std::mem::take(&mut state.guest);
         drop(state);
-        drop(resident);
+        drop(guest);
     }
 }
 
@@ -185,7 +189,7 @@ impl State {
         let number: Option<u64> = id.raw().parse().ok();
         let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
         let asker = waiting.find(|waiting| number.is_some_and(|number| waiting.asked.contains(&number)));
-        asker.map(|waiting| &waiting.place).or(self.stream.as_ref().map(|(place, _)| place)).cloned()
+        asker.map(|waiting| &waiting.place).or(self.stream.as_ref()).cloned()
     }
 
     /// The events of a POST's stream are read on there; false if it is over.
@@ -198,16 +202,30 @@ impl State {
         true
     }
 
-    /// Whether that connection is where the events of a POST's stream are read on; any one, without a key.
-    pub(super) fn is_read_on(&self, stream: u32, key: Option<Key>) -> bool {
-        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
-        let reader = waiting.find(|waiting| waiting.stream == stream).and_then(|waiting| waiting.reader.as_ref());
-        reader.is_some_and(|reader| key.is_none_or(|key| reader.key == key))
+    /// Nobody reads the events of a POST's stream on there any more; the time to come back counts from now.
+    pub(super) fn let_go(&mut self, reader: u32) {
+        for waiting in self.busy.iter_mut().flat_map(|busy| &mut busy.waiting) {
+            if waiting.reader.take_if(|place| place.serial == reader).is_some() {
+                waiting.place.tell(Sibling::Replaced);
+            }
+        }
     }
 
-    /// Whether the stream with this number is the one that a GET opened last.
-    pub(super) fn is_newest(&self, number: u32) -> bool {
-        self.stream.as_ref().is_some_and(|(_, newest)| *newest == number)
+    /// Whether the events of a POST's stream are read on somewhere.
+    pub(super) fn is_read_on(&self, stream: u32) -> bool {
+        let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        waiting.any(|waiting| waiting.stream == stream && waiting.reader.is_some())
+    }
+
+    /// Whether that is where the events of a POST's stream are read on.
+    pub(super) fn has_reader(&self, serial: u32) -> bool {
+        let waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
+        waiting.filter_map(|waiting| waiting.reader.as_ref()).any(|reader| reader.serial == serial)
+    }
+
+    /// Whether the stream in that place is the one that a GET opened last.
+    pub(super) fn is_newest(&self, serial: u32) -> bool {
+        self.stream.as_ref().is_some_and(|newest| newest.serial == serial)
     }
 
     /// Keeps an event for who comes back, and tells it who has.
@@ -216,7 +234,7 @@ impl State {
         let mut waiting = self.busy.iter_mut().flat_map(|busy| &mut busy.waiting);
         if let Some(waiting) = waiting.find(|waiting| waiting.stream == id.stream) {
             let reader = if last { waiting.reader.take() } else { waiting.reader.clone() };
-            let event = || Sibling::Event { number: id.number, message: message.into(), last };
+            let event = || Sibling::Event { stream: id.stream, number: id.number, message: message.into(), last };
             reader.into_iter().for_each(|reader| reader.tell(event()));
         }
         let replay = self.busy().replay.get_or_insert_with(|| Replay::new(Arc::clone(total)));

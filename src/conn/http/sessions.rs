@@ -3,18 +3,22 @@
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Config;
-use super::session::{self, HttpSession, SessionId};
-use crate::conn::Resident;
+use super::session::{self, HttpSession, Place, SessionId};
+use crate::actor::Inbox;
+use crate::conn::Guest;
+use crate::pool::Key;
 
 /// Parts of the directory, each under a lock of its own, so that shards seldom meet.
 const PARTS: usize = 64;
 /// Parts reaped at once: all within four seconds, at two turns a second.
 const REAPED_AT_ONCE: usize = 8;
+/// How long a session is there in which nothing was asked yet: or who only initializes fills the house.
+const FRESH_MS: u64 = 60_000;
 
 /// Shared by all shards.
 pub(in crate::conn) struct Sessions {
@@ -23,6 +27,7 @@ pub(in crate::conn) struct Sessions {
     /// Bytes of events kept for those who come back.
     pub(super) replayed: Arc<AtomicUsize>,
     next_part: AtomicUsize,
+    next_serial: AtomicU32,
     began: Instant,
     config: Config,
 }
@@ -43,6 +48,7 @@ impl Sessions {
             count: AtomicUsize::new(0),
             replayed: Arc::default(),
             next_part: AtomicUsize::new(0),
+            next_serial: AtomicU32::new(1),
             began: Instant::now(),
             config,
         }
@@ -68,19 +74,24 @@ impl Sessions {
         self.began.elapsed().as_secs() as u32
     }
 
+    /// Where a connection is with what it begins to serve.
+    pub(super) fn place(&self, inbox: &Arc<Inbox>, key: Key) -> Place {
+        Place { inbox: Arc::clone(inbox), key, serial: self.next_serial.fetch_add(1, Ordering::Relaxed) }
+    }
+
     /// Opens a session; none if there are as many as there may be.
-    pub(super) fn open(&self, resident: Resident) -> Result<Arc<HttpSession>, Resident> {
+    pub(super) fn open(&self, guest: Guest) -> Result<Arc<HttpSession>, Guest> {
         let one_more = |count| (count < self.config.sessions_max).then_some(count + 1);
         if self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_err() {
-            return Err(resident);
+            return Err(guest);
         }
         let mut id = [0; 16];
         // Without randomness no id can be given that nobody guesses.
         if getrandom::fill(&mut id).is_err() {
             self.count.fetch_sub(1, Ordering::AcqRel);
-            return Err(resident);
+            return Err(guest);
         }
-        let session = Arc::new(HttpSession::new(SessionId(id), resident, self.now()));
+        let session = Arc::new(HttpSession::new(SessionId(id), guest, self.now()));
         self.part(session.id).insert(Named(Arc::clone(&session)));
         Ok(session)
     }
@@ -95,7 +106,7 @@ impl Sessions {
             self.remove(id);
             return None;
         }
-        state.used = self.now();
+        (state.used, state.fresh) = (self.now(), false);
         drop(state);
         Some(session)
     }
@@ -134,7 +145,8 @@ impl Sessions {
 
     fn is_over(&self, state: &session::State) -> bool {
         let unused = Duration::from_secs(self.now().saturating_sub(state.used).into());
-        state.ended || !state.is_in_use() && unused.as_millis() as u64 > self.config.session_idle_ms
+        let most = if state.fresh { self.config.session_idle_ms.min(FRESH_MS) } else { self.config.session_idle_ms };
+        state.ended || !state.is_in_use() && unused.as_millis() as u64 > most
     }
 
     fn part(&self, id: SessionId) -> MutexGuard<'_, Part> {
@@ -192,7 +204,7 @@ mod tests {
     }
 
     fn open(sessions: &Sessions) -> Option<Arc<HttpSession>> {
-        sessions.open(Resident::default()).ok()
+        sessions.open(Guest::default()).ok()
     }
 
     #[test]
@@ -222,6 +234,17 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_was_only_opened_makes_room_long_before_one_that_was_used() {
+        let mut sessions = sessions(|_| {});
+        let (opened, used) = (open(&sessions).expect("room"), open(&sessions).expect("room"));
+        assert!(sessions.find(&used.id.text()).is_some());
+        sessions.began -= Duration::from_millis(FRESH_MS + 1_000);
+        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();
+        assert_eq!((ended, sessions.len()), (1, 1));
+        assert!(opened.state().ended && !used.state().ended);
+    }
+
+    #[test]
     fn a_session_that_nobody_uses_is_reaped_and_one_in_use_is_not() {
         let sessions = sessions(|config| config.session_idle_ms = 0);
         let (idle, busy) = (open(&sessions).expect("room"), open(&sessions).expect("room"));
@@ -230,8 +253,7 @@ mod tests {
         }
         let poll = mio::Poll::new().expect("a poll");
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
-        let place =
-            session::Place { inbox: Arc::new(crate::actor::Inbox::new(waker)), key: crate::pool::Key::from_bits(1) };
+        let place = sessions.place(&Arc::new(Inbox::new(waker)), Key::from_bits(1));
         busy.state().wait(1, place, Vec::new());
         std::thread::sleep(Duration::from_millis(1_100));
         let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();

@@ -24,12 +24,12 @@ impl<S: Service> Bench<S> {
     ) -> Result<(), Stop> {
         let session = request.session.ok_or(Refusal::SessionMissing)?;
         let session = self.house.sessions.find(session).ok_or(Refusal::SessionUnknown)?;
-        let place = Place { inbox: Arc::clone(desk.inbox), key };
+        let place = self.house.sessions.place(desk.inbox, key);
         let manner = Manner::of(request);
         http::open_events(&mut self.out, manner, "");
         let mut standing = Standing {
             session: Arc::clone(&session),
-            number: 0,
+            serial: place.serial,
             resumed: false,
             keep: manner.keep && manner.chunked,
             chunked: manner.chunked,
@@ -38,7 +38,7 @@ impl<S: Service> Bench<S> {
         conn.heard = desk.now;
         match request.last_event.and_then(EventId::parse) {
             Some(after) if after.stream > 0 => {
-                (standing.number, standing.resumed) = (after.stream, true);
+                standing.resumed = true;
                 let (keep, chunked) = (standing.keep, standing.chunked);
                 conn.stage = Stage::Http(Http::Streaming(standing));
                 if self.read_on(&session, place, after, chunked) {
@@ -46,29 +46,27 @@ impl<S: Service> Bench<S> {
                 }
             }
             after => {
-                standing.number = self.take_over(&session, place, after, standing.chunked);
+                self.take_over(&session, place, after, standing.chunked);
                 conn.stage = Stage::Http(Http::Streaming(standing));
             }
         }
         Ok(())
     }
 
-    /// This is the session's stream from now on; its number. The one before ends: a message is sent on one stream only (spec
+    /// This is the session's stream from now on. The one before ends: a message is sent on one stream only (spec
     /// 2025-11-25 basic/transports#multiple-connections).
-    fn take_over(&mut self, session: &HttpSession, place: Place, after: Option<EventId>, chunked: bool) -> u32 {
+    fn take_over(&mut self, session: &HttpSession, place: Place, after: Option<EventId>, chunked: bool) {
         let mut state = session.state();
-        let number = state.number_stream();
-        if let Some((before, _)) = state.stream.replace((place, number)) {
+        if let Some(before) = state.stream.replace(place) {
             before.tell(Sibling::Replaced);
         }
-        if state.resident.revision().is_some_and(Revision::has_priming_events) {
+        if state.guest.revision().is_some_and(Revision::has_priming_events) {
             let id = after.unwrap_or(EventId { stream: 0, number: state.told });
             event::write_priming(&mut self.out, chunked, id, self.house.config.http.retry_ms);
         }
         for kept in after.into_iter().flat_map(|after| state.behind(after)) {
             event::write_message(&mut self.out, chunked, Some(kept.id), &kept.message);
         }
-        number
     }
 
     /// Goes on with the stream of a POST; true if it is at its end.
@@ -86,25 +84,33 @@ impl<S: Service> Bench<S> {
     pub(in crate::conn) fn sibling(
         &mut self,
         conn: &mut Connection<S::Session>,
+        to: u32,
         sibling: Sibling,
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<(), Parting> {
-        match (sibling, &conn.stage) {
+        // A letter may come late, when the connection does something else already, maybe for another client.
+        if !matches!(&conn.stage, Stage::Http(http) if http.serial() == to) {
+            return Ok(());
+        }
+        match (sibling, &mut conn.stage) {
             (Sibling::Message(text), Stage::Http(http)) if let Some(session) = http.session() => {
                 session.state().posted();
                 self.message(conn, Message::Text(&text), desk, key)
             }
-            // A letter may come late, when the connection does something else already.
             (Sibling::Replaced, Stage::Http(Http::Answering(exchange))) => {
                 if exchange.is_read_elsewhere() {
                     self.detach(conn, desk);
+                } else {
+                    exchange.wait_from(desk.now);
                 }
                 Ok(())
             }
-            (Sibling::Replaced, Stage::Http(Http::Streaming(standing))) if standing.is_current(key) => Ok(()),
-            (Sibling::Event { number, message, last }, Stage::Http(Http::Streaming(standing))) if standing.resumed => {
-                let id = EventId { stream: standing.number, number };
+            (Sibling::Replaced, Stage::Http(Http::Streaming(standing))) if standing.is_current() => Ok(()),
+            (Sibling::Event { stream, number, message, last }, Stage::Http(Http::Streaming(standing)))
+                if standing.resumed =>
+            {
+                let id = EventId { stream, number };
                 let (keep, chunked) = (standing.keep, standing.chunked);
                 event::write_message(&mut self.out, chunked, Some(id), &message);
                 if last { self.end_stream(conn, keep, chunked) } else { Ok(()) }
@@ -119,7 +125,6 @@ impl<S: Service> Bench<S> {
                 }
                 self.end_with_session(conn)
             }
-            // It is over, or something else by now.
             _ => Ok(()),
         }
     }
