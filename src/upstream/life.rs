@@ -31,6 +31,8 @@ const HOLD: Duration = Duration::from_millis(1_500);
 const FAREWELL: Duration = Duration::from_millis(250);
 /// When who is refused while it is connected to may come again.
 const SOON: Duration = Duration::from_secs(1);
+/// How often changes of resources are told: each telling asks all clients whether they care.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 /// A link that has served this long was a good one: the pauses begin anew.
 const GOOD: Duration = Duration::from_secs(10);
 /// Longest wait for a page of a list, and for the answer to `initialize`.
@@ -242,7 +244,7 @@ impl Life {
         let door: &Door = own_door.as_deref().unwrap_or_else(|| upstream.door());
         let mut now = Instant::now();
         self.mux.reopen(self.shared.loudness.least(), now, link);
-        let (mut idle_since, mut lost_until) = (now, None);
+        let (mut idle_since, mut tell_at, mut lost_until) = (now, now, None);
         let mut alarm = Box::pin(sleep(Duration::ZERO));
         loop {
             // Once more even if nobody rang: what was left for the high mark.
@@ -260,8 +262,11 @@ impl Life {
             }
             self.hear(link, now);
             self.keep_lists(&mut lists, agreed, now, link);
-            for uri in self.mux.updated.drain(..) {
-                (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri) });
+            if now >= tell_at && !self.mux.updated.is_empty() {
+                tell_at = now + TELL_EVERY;
+                for uri in self.mux.updated.drain(..) {
+                    (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri) });
+                }
             }
             if let Some(trouble) = &self.mux.lost {
                 let until = *lost_until.get_or_insert(now + FAREWELL);
@@ -275,7 +280,8 @@ impl Life {
                 return Ok(());
             }
             let idle = self.is_private().then(|| idle_since + self.knobs.session_idle);
-            let due = [self.mux.deadline(), lists.due, idle, lost_until].into_iter().flatten().min();
+            let tell = (!self.mux.updated.is_empty()).then_some(tell_at);
+            let due = [tell, self.mux.deadline(), lists.due, idle, lost_until].into_iter().flatten().min();
             let due = due.unwrap_or_else(|| now + Duration::from_secs(3_600)).max(now + Duration::from_millis(1));
             if alarm.deadline() != due.into() {
                 alarm.as_mut().reset(due.into());
