@@ -185,6 +185,10 @@ def legs():
     return found
 
 
+# How the reason begins where a fast machine may pass.
+HURRY = "in time only on a fast machine: "
+
+
 def read_expected():
     """The lines of expected.txt: (side, set, upstream, transport, scenario, check or "") with the reason."""
     found = {}
@@ -265,7 +269,8 @@ def main(arguments):
     for key, where in used.items():
         print(f"excused: {where}{key[5] and ':'}{key[5]}: {expected[key]}")
     if not arguments[5:]:
-        wrong += [f"expected.txt: passes, or is not there: {' '.join(key)}" for key in expected if key not in used]
+        idle = [key for key, reason in expected.items() if key not in used and not reason.startswith(HURRY)]
+        wrong += [f"expected.txt: passes, or is not there: {' '.join(key)}" for key in idle]
     for line in wrong:
         print(line)
     print(f"{passed} passed, {max(failed, len(wrong) and 1)} failed")
