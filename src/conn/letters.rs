@@ -10,6 +10,16 @@ use crate::wire::envelope::Id;
 /// Questions that may wait for one client's replies.
 const ASKED_MAX: usize = 16;
 
+impl Guest {
+    /// Whether a legacy client is told: of a resource that it watches, of anything else once it is ready.
+    fn is_told_without_listening(&self, uri: Option<&str>) -> bool {
+        match uri {
+            None => matches!(self.session.phase(), Phase::Ready(_)),
+            Some(uri) => self.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
+        }
+    }
+}
+
 impl Mcp {
     /// A letter from whoever serves a call.
     pub(super) fn read(&mut self, talk: &mut Talk<'_, Guest>, letter: Letter) {
@@ -77,25 +87,13 @@ impl Mcp {
     /// Whether a client is to be told the news: it has asked for them, or is of the era that is told unasked.
     pub(super) fn wants(guest: &Guest, calls: Option<&Calls>, news: &News) -> bool {
         let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
-        if calls.is_some_and(|calls| calls.listening(topic, uri).next().is_some()) {
-            return true;
-        }
-        match (uri, &guest.interests) {
-            (None, _) => matches!(guest.session.phase(), Phase::Ready(_)),
-            (Some(uri), Some(interests)) => interests.watches(uri),
-            (Some(_), None) => false,
-        }
+        guest.is_told_without_listening(uri) || calls.is_some_and(|calls| calls.listening(topic, uri).next().is_some())
     }
 
     /// Tells the news, once for each way in which the client has asked for them.
     pub(super) fn tell(&mut self, talk: &mut Talk<'_, Guest>, news: &News) {
         let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
-        let guest = &*talk.caller.session;
-        let unasked = match uri {
-            None => matches!(guest.session.phase(), Phase::Ready(_)),
-            Some(uri) => guest.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
-        };
-        if unasked {
+        if talk.caller.session.is_told_without_listening(uri) {
             talk.say(|_, out| answer::changed(out, topic, uri, None));
         }
         let calls = talk.caller.active.as_ref().map(|active| &active.calls);

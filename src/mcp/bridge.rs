@@ -61,16 +61,20 @@ pub fn meta_for_modern(out: &mut Vec<u8>, profile: Option<&Profile>, level: Opti
         _ => out.extend_from_slice(CLIENT_INFO.as_bytes()),
     }
     out.extend_from_slice(br#","io.modelcontextprotocol/clientCapabilities":"#);
-    match profile {
-        Some(profile) => out.extend_from_slice(capabilities(Some(profile)).as_bytes()),
-        None => out.extend_from_slice(SHARED_CAPABILITIES.as_bytes()),
-    }
+    out.extend_from_slice(offered(profile).as_bytes());
     out.push(b',');
     if let Some(level) = level {
         out.extend_from_slice(br#""io.modelcontextprotocol/logLevel":"#);
         answer::string(out, level.as_str());
         out.push(b',');
     }
+}
+
+/// What a server is offered: what the client has declared, or, where no single client is behind it, all that lakh can hand
+/// on.
+#[must_use]
+pub fn offered(profile: Option<&Profile>) -> String {
+    profile.map_or_else(|| SHARED_CAPABILITIES.to_owned(), |profile| capabilities(Some(profile)))
 }
 
 /// What a client has declared, of that which can be asked of it: the raw JSON of `ClientCapabilities`.

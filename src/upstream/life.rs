@@ -47,7 +47,7 @@ pub async fn live(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut pauses = Pauses::new(&knobs);
-    let capabilities = bridge::SHARED_CAPABILITIES.to_owned();
+    let capabilities = bridge::offered(None);
     let mut life = Life::new(upstream, target, knobs, shared, capabilities, 0, 0);
     let mut hold = Duration::ZERO;
     loop {

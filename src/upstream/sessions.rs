@@ -166,8 +166,7 @@ impl Sessions {
             self.target.clone(),
             knobs,
             Arc::clone(&self.shared),
-            profile
-                .map_or_else(|| bridge::SHARED_CAPABILITIES.to_owned(), |profile| bridge::capabilities(Some(profile))),
+            bridge::offered(profile),
             (tag, self.floor),
             Arc::clone(&door),
         );

@@ -100,6 +100,16 @@ async fn open(target: &Target) -> Link {
     Link::open(target, "tested", &limits).await.expect("it opens")
 }
 
+/// A link behind its handshake.
+async fn in_session(target: &Target) -> Link {
+    let mut link = open(target).await;
+    link.put(initialize());
+    assert!(next(&mut link).await.1.is_ok());
+    link.agreed(LEGACY);
+    link.put(initialized());
+    link
+}
+
 fn call(number: u64, revision: Revision) -> Outgoing<'static> {
     let purpose = Purpose::Request { number, method: "tools/call", name: Some("echo"), params: &[], revision };
     Outgoing { text: br#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#, purpose }
@@ -306,11 +316,7 @@ async fn a_session_is_named_from_then_on_listened_to_and_ended() {
         })
     })
     .await;
-    let mut link = open(&target).await;
-    link.put(initialize());
-    assert!(next(&mut link).await.1.is_ok());
-    link.agreed(LEGACY);
-    link.put(initialized());
+    let mut link = in_session(&target).await;
     assert_eq!(next(&mut link).await, (None, Ok("{\"method\":\"y\"}".into())));
     link.close().await;
     let heard = heard.lock().unwrap();
@@ -336,11 +342,7 @@ async fn nothing_overtakes_the_end_of_the_handshake() {
         })
     })
     .await;
-    let mut link = open(&target).await;
-    link.put(initialize());
-    assert!(next(&mut link).await.1.is_ok());
-    link.agreed(LEGACY);
-    link.put(initialized());
+    let mut link = in_session(&target).await;
     link.put(list(1));
     assert_eq!(link.unsent(), 2, "the list waits");
     assert_eq!(next(&mut link).await, (Some(1), Ok(ANSWER.into())));
@@ -424,11 +426,7 @@ async fn the_standing_stream_is_opened_again_where_it_broke() {
         })
     })
     .await;
-    let mut link = open(&target).await;
-    link.put(initialize());
-    assert!(next(&mut link).await.1.is_ok());
-    link.agreed(LEGACY);
-    link.put(initialized());
+    let mut link = in_session(&target).await;
     assert_eq!(next(&mut link).await, (None, Ok("{\"first\":1}".into())));
     assert_eq!(next(&mut link).await, (None, Ok("{\"second\":1}".into())));
     assert!(heard.lock().unwrap().len() >= 4);
@@ -487,11 +485,7 @@ async fn a_notification_that_is_answered_with_a_stream_holds_nobody_up() {
         })
     })
     .await;
-    let mut link = open(&target).await;
-    link.put(initialize());
-    assert!(next(&mut link).await.1.is_ok());
-    link.agreed(LEGACY);
-    link.put(initialized());
+    let mut link = in_session(&target).await;
     link.put(list(1));
     assert_eq!(next(&mut link).await, (Some(1), Ok(ANSWER.into())));
 }
