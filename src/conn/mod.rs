@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mio::net::TcpStream;
 
 use crate::actor::{Breakdown, Desk, Letter, Mail, News, Order, Readiness, Tenants, Tick};
-use crate::guard::{self, Refusal, Seats};
+use crate::guard::{self, Pressure, Refusal, Seats};
 use crate::pool::{self, Buffers, Key, Pool};
 use crate::wire::{self, ws};
 
@@ -80,6 +80,8 @@ pub struct House {
     pub in_flight: Arc<Seats>,
     /// Places for resources that are watched.
     pub watches: Arc<Seats>,
+    /// How near the house is to its limits.
+    pub pressure: Pressure,
     /// What was counted.
     pub ledger: Ledger,
     /// What a refused client is told to wait, in milliseconds.
@@ -104,6 +106,7 @@ impl House {
             in_flight: Seats::new(guard.in_flight_max),
             watches: Seats::new(guard.watches_max),
             retry_after_ms: guard.retry_after_ms,
+            pressure: Pressure::default(),
             ledger: Ledger::default(),
             sessions: http::Sessions::new(config.http.clone()),
             buffered: AtomicUsize::new(0),

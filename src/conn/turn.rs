@@ -412,7 +412,8 @@ impl Caller<'_, Guest> {
     fn client(&mut self, upstream: &Arc<Upstream>) -> Client {
         let id = if self.stateless { 0 } else { self.client_id(upstream) };
         let session = &self.session.session;
-        Client { id, profile: session.profile().cloned(), can_be_asked: session.revision().is_some() }
+        let (profile, can_be_asked) = (session.profile().cloned(), session.revision().is_some());
+        Client { id, profile, can_be_asked, ..Client::default() }
     }
 }
 

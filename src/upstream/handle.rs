@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::mux::tally::Uses;
 use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
-use crate::guard::Seat;
+use crate::guard::{Seat, Share, Tenant};
 use crate::mcp::{Level, Parcel, Profile, Revision};
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
@@ -112,6 +112,10 @@ pub struct Client {
     pub profile: Option<Arc<Profile>>,
     /// Whether it can be asked something while it waits: a legacy client can.
     pub can_be_asked: bool,
+    /// On whose account.
+    pub tenant: Tenant,
+    /// What that is entitled to.
+    pub share: Share,
 }
 
 /// What an upstream counts, from its start on.
@@ -123,6 +127,12 @@ pub struct Counts {
     pub errors: AtomicU64,
     /// Calls in flight.
     pub in_flight: AtomicU64,
+    /// How many may be, as of now.
+    pub limit: AtomicU64,
+    /// Calls that wait for a place there.
+    pub queued: AtomicU64,
+    /// How many may wait.
+    pub queue_max: AtomicU64,
     /// Times it was connected anew.
     pub restarts: AtomicU64,
     /// Answers to nobody, second answers, messages that are none.

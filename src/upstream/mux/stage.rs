@@ -107,7 +107,7 @@ pub(crate) fn reading(uri: &str, revision: Revision) -> Parcel {
 /// A legacy client that declares these capabilities.
 pub(crate) fn client(capabilities: &str) -> Client {
     let profile = Profile::read(Some(r#"{"name":"tester","version":"9"}"#), Some(capabilities));
-    Client { id: 7, profile: Some(Arc::new(profile)), can_be_asked: true }
+    Client { id: 7, profile: Some(Arc::new(profile)), can_be_asked: true, ..Client::default() }
 }
 
 impl Stage {
