@@ -22,8 +22,7 @@ struct Endpoint {
     tool: String,
 }
 
-/// Each gateway in front of the same server, which answers over stdio and over HTTP; then the ratio to the better of the
-/// others.
+/// Each gateway in front of the same server, which answers over stdio and over HTTP; then the ratios.
 pub(crate) fn compare(rounds: u64, time: Duration) -> Result<()> {
     let exe = env::current_exe()?;
     let exe = exe.to_str().ok_or("a path that is no text")?;
@@ -43,11 +42,12 @@ pub(crate) fn compare(rounds: u64, time: Duration) -> Result<()> {
     let mut sides: Vec<Side<'_>> = measures.iter_mut().map(|(name, measure)| (*name, measure as _)).collect();
     let medians = load::alternate("1 in flight", rounds, &mut sides)?;
     let rates: Vec<f64> = medians.iter().map(|(rate, _)| *rate).collect();
-    let better = rates[3].max(rates[4]);
+    let [_, stdio, http, mcp_proxy, mcpstead] = rates[..] else { return Err("not all were measured".into()) };
     println!(
-        "\nratio to the better of the others: over stdio {:.2}, over HTTP {:.2}",
-        rates[1] / better,
-        rates[2] / better
+        "\nover stdio {:.2} times mcp-proxy; over HTTP {:.2} times mcpstead; over HTTP {:.2} times mcp-proxy over stdio",
+        stdio / mcp_proxy,
+        http / mcpstead,
+        http / mcp_proxy
     );
     Ok(())
 }

@@ -28,9 +28,10 @@ pub(super) fn judge(response: &Response<Incoming>, in_session: bool) -> Result<B
 fn judge_head(status: u16, headers: &HeaderMap, in_session: bool) -> Result<Body, Trouble> {
     let trouble = |kind, detail: &str| Trouble::new(kind, detail).with_status(status);
     let media = media_type(headers);
+    let is_json = media.eq_ignore_ascii_case("application/json");
     match status {
-        200..=299 if media == "application/json" => Ok(Body::Json),
-        200..=299 if media == "text/event-stream" => Ok(Body::Events),
+        200..=299 if is_json => Ok(Body::Json),
+        200..=299 if media.eq_ignore_ascii_case("text/event-stream") => Ok(Body::Events),
         202 | 204 => Err(trouble(TroubleKind::NotMcp, "a request was taken like a notification, without an answer")),
         200..=299 => Err(trouble(TroubleKind::NotMcp, &format!("content type {media:?}"))),
         300..=399 => Err(trouble(TroubleKind::Redirected, text(headers, LOCATION))),
@@ -38,7 +39,7 @@ fn judge_head(status: u16, headers: &HeaderMap, in_session: bool) -> Result<Body
         // Whatever the body says (spec 2025-11-25 basic/transports#session-management).
         404 if in_session => Err(trouble(TroubleKind::SessionLost, "")),
         429 | 503 => Err(trouble(TroubleKind::Overloaded, "").with_retry_after(retry_after(headers))),
-        _ if media == "application/json" => Ok(Body::Refusal(trouble(TroubleKind::HttpStatus, ""))),
+        _ if is_json => Ok(Body::Refusal(trouble(TroubleKind::HttpStatus, ""))),
         _ => Err(trouble(TroubleKind::HttpStatus, "")),
     }
 }
@@ -59,10 +60,10 @@ pub(super) fn is_error(text: &[u8]) -> bool {
     matches!(envelope::parse(text), Ok(envelope::Incoming::One(one)) if matches!(one.kind, Kind::Response { error: Some(_), .. }))
 }
 
-/// In small letters, without parameters.
-fn media_type(headers: &HeaderMap) -> String {
+/// Without parameters.
+fn media_type(headers: &HeaderMap) -> &str {
     let value = text(headers, CONTENT_TYPE);
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value.split_once(';').map_or(value, |(media, _)| media).trim()
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> &str {

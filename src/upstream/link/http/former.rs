@@ -45,7 +45,7 @@ async fn hear_out(endpoint: &Arc<Endpoint>, headers: HeaderMap, news: &mpsc::Sen
     let order =
         Order { verb: Method::GET, target, headers: listening(headers), body: Bytes::new(), is_repeatable: true };
     // As long as a connection may take, the endpoint may.
-    let response = timeout(endpoint.connect, wire.ask(&order)).await.ok()?.ok()?;
+    let response = timeout(endpoint.connect, wire.ask(order)).await.ok()?.ok()?;
     if answer::judge(&response, false) != Ok(Body::Events) {
         return None;
     }

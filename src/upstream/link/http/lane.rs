@@ -35,6 +35,8 @@ const TRUSTED_BYTES: usize = 64 << 10;
 pub(super) struct Job {
     pub(super) order: Order,
     pub(super) kind: JobKind,
+    /// What all requests of the session have in common.
+    pub(super) common: Arc<HeaderMap>,
 }
 
 /// What is expected of it.
@@ -56,11 +58,12 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Works until there will be no more jobs.
-    pub(super) async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+    pub(super) async fn run(self, mut jobs: mpsc::Receiver<Box<Job>>) {
         let mut wire = Wire::new(Arc::clone(&self.endpoint));
         while let Some(job) = wire.idle(jobs.recv()).await {
-            let done = match job.kind {
-                JobKind::Request { number, .. } => match self.request(&mut wire, &job).await {
+            let Job { order, kind, common } = *job;
+            let done = match kind {
+                JobKind::Request { number, .. } => match self.request(&mut wire, order, kind, &common).await {
                     Ok(last) => {
                         self.deliver(last.map_or(News::Nothing, |text| News::Message(Some(number), text)), true)
                     }
@@ -70,7 +73,7 @@ impl Lane {
                     }
                 },
                 JobKind::OneWay { is_initialized, request } => {
-                    let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, &job)).await;
+                    let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, order, &common)).await;
                     let outcome = outcome.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Mute, "")));
                     if outcome.is_err() {
                         wire.hang_up();
@@ -93,8 +96,8 @@ impl Lane {
         self.news.send(Delivery { lane: self.number, is_done, news }).await.is_ok()
     }
 
-    async fn one_way(&self, wire: &mut Wire, job: &Job) -> Result<(), Trouble> {
-        let response = wire.ask(&job.order).await?;
+    async fn one_way(&self, wire: &mut Wire, order: Order, common: &HeaderMap) -> Result<(), Trouble> {
+        let response = wire.ask(order).await?;
         match response.status().as_u16() {
             200..=299 => {
                 // Commonly none; what a server says here is for nobody. A stream may stay open for ever.
@@ -108,7 +111,7 @@ impl Lane {
                 }
                 Ok(())
             }
-            status => match answer::judge(&response, job.order.headers.contains_key(SESSION)) {
+            status => match answer::judge(&response, common.contains_key(SESSION)) {
                 Err(trouble) | Ok(Body::Refusal(trouble)) => Err(trouble),
                 Ok(_) => Err(Trouble::new(TroubleKind::HttpStatus, "").with_status(status)),
             },
@@ -116,11 +119,17 @@ impl Lane {
     }
 
     /// Delivers what comes before the end of the answer, and gives the message that ends it, if that ends it.
-    async fn request(&self, wire: &mut Wire, job: &Job) -> Result<Option<Bytes>, Trouble> {
-        let JobKind::Request { is_initialize, .. } = job.kind else { return Ok(None) };
-        let response = wire.ask(&job.order).await?;
+    async fn request(
+        &self,
+        wire: &mut Wire,
+        order: Order,
+        kind: JobKind,
+        common: &HeaderMap,
+    ) -> Result<Option<Bytes>, Trouble> {
+        let JobKind::Request { is_initialize, .. } = kind else { return Ok(None) };
+        let response = wire.ask(order).await?;
         let limit = self.endpoint.message_bytes_max;
-        match answer::judge(&response, job.order.headers.contains_key(SESSION))? {
+        match answer::judge(&response, common.contains_key(SESSION))? {
             Body::Json => {
                 let session = response.headers().get(SESSION).filter(|_| is_initialize).cloned();
                 self.tell_session(session).await;
@@ -135,7 +144,7 @@ impl Lane {
             Body::Events => {
                 let session = response.headers().get(SESSION).filter(|_| is_initialize).cloned();
                 self.tell_session(session.clone()).await;
-                self.events(wire, job, response, session).await.map(|()| None)
+                self.events(wire, kind, common, response, session).await.map(|()| None)
             }
         }
     }
@@ -151,11 +160,12 @@ impl Lane {
     async fn events(
         &self,
         wire: &mut Wire,
-        job: &Job,
+        kind: JobKind,
+        common: &HeaderMap,
         response: Response<Incoming>,
         session: Option<HeaderValue>,
     ) -> Result<(), Trouble> {
-        let JobKind::Request { number, is_legacy, .. } = job.kind else { return Ok(()) };
+        let JobKind::Request { number, is_legacy, .. } = kind else { return Ok(()) };
         let mut decoder = Decoder::new(self.endpoint.message_bytes_max);
         let (mut response, mut resumed) = (response, 0);
         loop {
@@ -172,11 +182,11 @@ impl Lane {
             let Some(last) = last.filter(|_| resumed < RESUMED_MAX) else { return Err(ended) };
             resumed += 1;
             sleep(retry(decoder.retry_ms(), RETRY)).await;
-            let mut headers = job.order.headers.clone();
+            let mut headers = common.clone();
             if let Some(session) = &session {
                 headers.insert(SESSION, session.clone());
             }
-            response = self.resume(wire, job, headers, last).await?;
+            response = self.resume(wire, headers, last).await?;
             // What was begun on the old connection is not continued on the new one.
             decoder.restart();
         }
@@ -185,16 +195,15 @@ impl Lane {
     async fn resume(
         &self,
         wire: &mut Wire,
-        job: &Job,
         headers: HeaderMap,
         last: HeaderValue,
     ) -> Result<Response<Incoming>, Trouble> {
         let mut headers = listening(headers);
         headers.insert(LAST_EVENT_ID, last);
         let in_session = headers.contains_key(SESSION);
-        let target = job.order.target.clone();
+        let target = wire.target();
         let order = Order { verb: Method::GET, target, headers, body: Bytes::new(), is_repeatable: true };
-        let response = wire.ask(&order).await?;
+        let response = wire.ask(order).await?;
         match answer::judge(&response, in_session)? {
             Body::Events => Ok(response),
             Body::Refusal(trouble) => Err(trouble),
@@ -279,6 +288,9 @@ pub(super) async fn collect(wire: &mut Wire, mut body: Incoming, bytes_max: usiz
         return Err(too_long());
     }
     // Commonly all of it, and not copied then.
+    if body.is_end_stream() {
+        return Ok(first);
+    }
     let Some(second) = wire.more(&mut body).await? else { return Ok(first) };
     let mut all = BytesMut::with_capacity((announced as usize).min(TRUSTED_BYTES).max(first.len() + second.len()));
     all.extend_from_slice(&first);

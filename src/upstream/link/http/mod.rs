@@ -68,7 +68,7 @@ enum News {
 
 /// One connection of the pool, seen from the link.
 struct LaneHandle {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<Job>>,
     task: AbortHandle,
     /// The request whose answer it waits for.
     on: Option<u64>,
@@ -78,6 +78,8 @@ struct LaneHandle {
 pub(super) struct HttpLink {
     endpoint: Arc<Endpoint>,
     base: HeaderMap,
+    /// The same with what was agreed on.
+    common: Arc<HeaderMap>,
     session: Option<HeaderValue>,
     agreed: Option<Revision>,
     tasks: JoinSet<()>,
@@ -87,7 +89,7 @@ pub(super) struct HttpLink {
     /// Used last: last. So the first one is the first to be closed.
     idle: VecDeque<(u64, Instant)>,
     on: HashMap<u64, u64>,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<Box<Job>>,
     waiting_bytes: usize,
     /// `notifications/initialized` is on its way: what comes behind it must not overtake it.
     is_initializing: bool,
@@ -126,6 +128,7 @@ impl HttpLink {
                 connect: limits.connect,
                 message_bytes_max: limits.message_bytes_max,
             }),
+            common: Arc::new(base.clone()),
             base,
             session: None,
             agreed: None,
@@ -178,8 +181,7 @@ impl HttpLink {
                 JobKind::OneWay { is_initialized: false, request: None }
             }
         };
-        let mut headers = self.base.clone();
-        headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
+        let mut headers = HeaderMap::clone(&self.common);
         headers::add_mirrored(&mut headers, &outgoing.purpose);
         let is_repeatable = !matches!(outgoing.purpose, Purpose::Request { method: "tools/call", .. });
         let target = self.former.as_ref().unwrap_or(&self.endpoint.target).clone();
@@ -193,7 +195,7 @@ impl HttpLink {
 
     fn queue(&mut self, order: Order, kind: JobKind) {
         self.waiting_bytes += order.body.len();
-        self.waiting.push_back(Job { order, kind });
+        self.waiting.push_back(Box::new(Job { order, kind, common: Arc::clone(&self.common) }));
         self.hand_out();
     }
 
@@ -238,18 +240,20 @@ impl HttpLink {
 
     pub(super) fn agreed(&mut self, revision: Revision) {
         self.agreed = Some(revision);
+        self.agree();
     }
 
     /// Ends the session (spec 2025-11-25 basic/transports#session-management).
     pub(super) async fn close(mut self) {
         self.tasks.abort_all();
-        let Some(session) = self.session.take() else { return };
-        let mut headers = self.base;
-        headers::add_agreed(&mut headers, Some(&session), self.agreed);
+        if self.session.is_none() {
+            return;
+        }
+        let headers = HeaderMap::clone(&self.common);
         let target = self.endpoint.target.clone();
         let order = Order { verb: Method::DELETE, target, headers, body: Bytes::new(), is_repeatable: false };
         // A server may have no such thing (405), or be gone.
-        let _ = timeout(DELETE_MAX, Wire::new(self.endpoint).ask(&order)).await;
+        let _ = timeout(DELETE_MAX, Wire::new(self.endpoint).ask(order)).await;
     }
 
     fn take_batch(&mut self) {
@@ -267,7 +271,10 @@ impl HttpLink {
                 }
                 News::Message(on, text) => self.arrived.push_back((on, Ok(text))),
                 News::Failed(on, trouble) => self.arrived.push_back((on, Err(trouble))),
-                News::Session(session) => self.session = Some(session),
+                News::Session(session) => {
+                    self.session = Some(session);
+                    self.agree();
+                }
                 News::FormerEndpoint(target) => {
                     self.former = Some(target.clone());
                     if let Some((number, order)) = self.former_initialize.take() {
@@ -305,16 +312,23 @@ impl HttpLink {
             self.is_initializing = false;
             let is_legacy = self.agreed.is_some_and(|revision| revision.era() == Era::Legacy);
             if is_legacy && self.standing.is_none() && self.former.is_none() {
-                let mut headers = self.base.clone();
-                headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
+                let headers = HeaderMap::clone(&self.common);
                 let listening = standing::listen(Arc::clone(&self.endpoint), headers, self.tell.clone());
                 self.standing = Some(self.tasks.spawn(listening));
             }
         }
     }
 
+    /// From now on requests say what is agreed on.
+    fn agree(&mut self) {
+        let mut headers = self.base.clone();
+        headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
+        self.common = Arc::new(headers);
+    }
+
     fn forget_session(&mut self) {
         (self.session, self.agreed, self.is_initializing) = (None, None, false);
+        self.agree();
         if let Some(standing) = self.standing.take() {
             standing.abort();
         }
@@ -383,7 +397,7 @@ impl HttpLink {
     /// Whether the request had been given to a lane, whose connection ends with it.
     fn stop(&mut self, request: u64) -> bool {
         let is_it = |job: &Job| matches!(job.kind, JobKind::Request { number, .. } if number == request);
-        if let Some(at) = self.waiting.iter().position(is_it) {
+        if let Some(at) = self.waiting.iter().position(|job| is_it(job)) {
             if let Some(job) = self.waiting.remove(at) {
                 self.waiting_bytes -= job.order.body.len();
             }

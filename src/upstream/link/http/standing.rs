@@ -74,7 +74,7 @@ async fn once(
         body: Bytes::new(),
         is_repeatable: true,
     };
-    let Ok(response) = wire.ask(&order).await else { return Over::Broken };
+    let Ok(response) = wire.ask(order).await else { return Over::Broken };
     match answer::judge(&response, headers.contains_key(SESSION)) {
         Ok(Body::Events) => {}
         Err(trouble) if trouble.kind == TroubleKind::SessionLost => return Over::Fatal(trouble),

@@ -8,7 +8,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -24,7 +24,7 @@ const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(4);
 
 type Driver = Pin<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>;
 
-/// A request, and all that repeating it needs.
+/// A request.
 #[derive(Clone)]
 pub(super) struct Order {
     pub(super) verb: Method,
@@ -51,7 +51,9 @@ impl Wire {
     ///
     /// A kept connection may be closed by the server at the moment it is used. What surely was not processed then, and what
     /// does no harm twice, is sent once more on a new one.
-    pub(super) async fn ask(&mut self, order: &Order) -> Result<Response<Incoming>, Trouble> {
+    pub(super) async fn ask(&mut self, order: Order) -> Result<Response<Incoming>, Trouble> {
+        let mut again = order.is_repeatable.then(|| order.clone());
+        let mut request = order.request();
         let mut is_kept = self.open.is_some() && self.used.elapsed() < IDLE_MAX;
         if !is_kept {
             self.hang_up();
@@ -64,10 +66,12 @@ impl Wire {
             let mut driver = Some(driver);
             let asking = async {
                 // Ready at once, but for the end of the last answer.
-                sender.ready().await.map_err(|error| (error, true))?;
-                sender.try_send_request(order.request()).await.map_err(|failed| {
-                    let was_unsent = failed.message().is_some();
-                    (failed.into_error(), was_unsent)
+                if let Err(error) = sender.ready().await {
+                    return Err((error, Some(request)));
+                }
+                sender.try_send_request(request).await.map_err(|mut failed| {
+                    let unsent = failed.take_message();
+                    (failed.into_error(), unsent)
                 })
             };
             match drive(&mut driver, asking).await {
@@ -76,10 +80,13 @@ impl Wire {
                     self.used = Instant::now();
                     return Ok(response);
                 }
-                Err((_, was_unsent)) if is_kept && (was_unsent || order.is_repeatable) => is_kept = false,
-                Err((error, was_unsent)) => {
-                    let trouble = broken(&error);
-                    return Err(if was_unsent { trouble.unsent() } else { trouble });
+                Err((error, unsent)) => {
+                    let was_unsent = unsent.is_some();
+                    match unsent.or_else(|| again.take().map(Order::request)).filter(|_| is_kept) {
+                        Some(once_more) => (request, is_kept) = (once_more, false),
+                        None if was_unsent => return Err(broken(&error).unsent()),
+                        None => return Err(broken(&error)),
+                    }
                 }
             }
         }
@@ -128,7 +135,9 @@ impl Wire {
     async fn dial(&self) -> Result<(SendRequest<Full<Bytes>>, Driver), Trouble> {
         let dialling = async {
             let stream = self.endpoint.address.connect().await?;
-            let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error).unsent())?;
+            // Messages are small: copied behind their head they cost less than a write of two pieces.
+            let shaking = Builder::new().writev(false).handshake(TokioIo::new(stream));
+            let (sender, driver) = shaking.await.map_err(|error| broken(&error).unsent())?;
             Ok((sender, Box::pin(driver)))
         };
         let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {:?}", self.endpoint.connect));
@@ -150,11 +159,11 @@ impl Drop for Held<'_> {
 }
 
 impl Order {
-    fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = self.verb.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = self.headers.clone();
+    fn request(self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.verb;
+        *request.uri_mut() = self.target;
+        *request.headers_mut() = self.headers;
         request
     }
 }
