@@ -236,3 +236,54 @@ fn a_gateway_without_a_file_takes_its_flags_again() {
     assert!(status == 200 && told.contains("\"restarted\":[]"), "{status} {told}");
     assert!(gateway.is_ready(&["scripted"]));
 }
+
+/// A request of 2026-07-28.
+fn modern(id: u64, method: &str, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion":"2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities":{},
+    });
+    request(id, method, &params)
+}
+
+/// The next change of a resource that is told, past news that lists have changed.
+fn updated(peer: &mut Peer) -> Value {
+    loop {
+        let heard = peer.hear_message();
+        assert!(heard["id"].is_null(), "{heard}");
+        if heard["method"] == "notifications/resources/updated" {
+            return heard["params"].clone();
+        }
+    }
+}
+
+#[test]
+fn what_clients_watch_is_watched_at_whoever_takes_the_servers_place() {
+    const URI: &str = "test://one";
+    for (speaks, flag) in [("legacy", "\"--legacy\""), ("modern", "\"--modern\"")] {
+        let a = |more: &str| format!("[upstreams.a]\ncommand = [{:?}, {flag}]\n{more}\n", scripted());
+        let gateway = Reloadable::start(&format!("watch-{speaks}"), &a(""));
+        let [mut old, mut other] = [(); 2].map(|()| Peer::line(gateway.lakh.clients));
+        let mut new = Peer::connect(gateway.lakh.clients);
+        assert_eq!(answered(&mut old, &request(1, "resources/subscribe", &json!({"uri":URI})))["result"], json!({}));
+        new.say(&modern(7, "subscriptions/listen", json!({"notifications":{"resourceSubscriptions":[URI]}})));
+        assert_eq!(new.hear_message()["method"], "notifications/subscriptions/acknowledged");
+        for call_ms in [5_000, 6_000] {
+            gateway.reload(&a(&format!("call_ms = {call_ms}")));
+            assert!(gateway.is_ready(&["a"]));
+            let watches = |peer: &mut Peer| {
+                let told = answered(peer, &call(2, "told", &json!({})))["result"]["content"].to_string();
+                told.contains(URI)
+            };
+            assert!(eventually(|| watches(&mut other)), "the {speaks} server is asked to tell");
+            assert!(answered(&mut other, &call(3, "touch", &json!({"uri":URI})))["result"].is_object());
+            assert_eq!(updated(&mut old)["uri"], URI);
+            assert_eq!(updated(&mut new)["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
+        }
+        drop(new);
+        let unsubscribed = answered(&mut old, &request(4, "resources/unsubscribe", &json!({"uri":URI})));
+        assert_eq!(unsubscribed["result"], json!({}));
+        let told = |peer: &mut Peer| answered(peer, &call(5, "told", &json!({})))["result"]["content"].to_string();
+        assert!(eventually(|| !told(&mut other).contains(URI)), "nobody watches any more");
+    }
+}

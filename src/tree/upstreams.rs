@@ -108,7 +108,7 @@ impl Upstreams {
     }
 
     /// Makes `ones` the upstreams: new ones are started, others end, and those whose knobs have changed do both. Clients
-    /// stay; calls that are in flight at an upstream that ends fail by its name.
+    /// stay, and with them what they watch; calls that are in flight at an upstream that ends fail by its name.
     pub(super) fn apply(&self, config: &Config, ones: Vec<One>) -> Result<Changes, String> {
         let before = self.living().clone();
         let (kept, leaving): (Vec<_>, Vec<_>) = before.into_iter().partition(|living| ones.contains(&living.one));
@@ -126,6 +126,10 @@ impl Upstreams {
         // Before the old ones end: new calls wait at the new ones.
         let embedded = offered.then(|| self.embedded.clone());
         self.offers.configure(config.catalogue.clone(), embedded, &handles);
+        for old in &leaving {
+            let heir = handles.iter().find(|handle| *handle.name == *old.one.name);
+            heir.into_iter().for_each(|heir| old.handle.succeed(Arc::clone(heir)));
+        }
         self.end(&leaving);
         let mut changes = Changes::default();
         changes.removed.extend(leaving.iter().map(|living| living.one.name.clone()));

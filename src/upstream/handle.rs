@@ -1,7 +1,7 @@
 //! One upstream as everybody else sees it: its name, its door, and what it says of itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
@@ -23,6 +23,10 @@ pub struct Upstream {
     pub counts: Counts,
     view: Mutex<View>,
     door: Door,
+    /// Who serves in its place once it has ended.
+    successor: OnceLock<Arc<Upstream>>,
+    /// Held while what comes after its end is passed on: two who do so at once would mix up the order.
+    passing: Mutex<()>,
 }
 
 /// Where errands wait for the one task that runs them.
@@ -174,7 +178,16 @@ impl Upstream {
                 again: None,
             }),
             door: Door::default(),
+            successor: OnceLock::new(),
+            passing: Mutex::default(),
         }
+    }
+
+    /// Says who serves in its place once it has ended: what clients watch, and take back later, goes there. Calls do not:
+    /// they fail by its name. The first word counts.
+    pub fn succeed(&self, successor: Arc<Self>) {
+        // Whoever says it again says the same.
+        let _ = self.successor.set(successor);
     }
 
     /// Queues an errand and wakes the task if nobody else has since it last looked.
@@ -198,6 +211,14 @@ impl Upstream {
         }
     }
 
+    /// Its task ends: these were watched. Comes before [`Self::close`], so that nobody takes back what is not there yet.
+    pub(super) fn hand_over(&self, watched: impl Iterator<Item = Errand>) {
+        if let Some(successor) = self.successor.get() {
+            watched.for_each(|errand| successor.push(errand));
+            successor.ring();
+        }
+    }
+
     /// Its task has ended for good: who posts something now has an older directory, and is refused like all who wait.
     pub(super) fn close(&self) {
         self.door.closed.store(true, Ordering::Relaxed);
@@ -207,11 +228,15 @@ impl Upstream {
 
     fn turn_away(&self) {
         let trouble = Trouble::new(TroubleKind::Lost, "the gateway has stopped it").unsent();
+        let _in_order = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(errand) = self.door.collect() {
-            match errand {
-                Errand::Call(task) => self.refuse(task.ticket, &trouble, None),
-                Errand::Watch { task: Some((ticket, _)), .. } => self.refuse(ticket, &trouble, None),
-                _ => {}
+            match (errand, self.successor.get()) {
+                (Errand::Call(task), _) => self.refuse(task.ticket, &trouble, None),
+                // Their slots are of its own counting; and of the level everybody is told who is there.
+                (Errand::Cancel { .. } | Errand::Reply { .. } | Errand::Level(_), _) => {}
+                (errand, Some(successor)) => successor.post(errand),
+                (Errand::Watch { task: Some((ticket, _)), .. }, None) => self.refuse(ticket, &trouble, None),
+                (_, None) => {}
             }
         }
     }

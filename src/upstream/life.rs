@@ -326,8 +326,20 @@ impl Life {
             sessions.end().await;
         }
         self.mux.drop_kept(&trouble);
+        self.hand_over();
         self.upstream.close();
         (self.shared.offers)(&self.upstream, Standing::Gone);
+    }
+
+    /// It ends while its clients stay: what they watch here is watched at whoever serves in its place.
+    pub(super) fn hand_over(&mut self) {
+        let late = std::iter::from_fn(|| self.door.as_ref()?.collect()).collect::<Vec<_>>();
+        for errand in late {
+            if let Some(errand) = self.mux.note(errand) {
+                refuse(&self.upstream, errand, &stopping(), None);
+            }
+        }
+        self.upstream.hand_over(self.mux.take_watches());
     }
 
     /// Refuses what comes in the pause.

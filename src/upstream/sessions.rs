@@ -221,6 +221,9 @@ fn left() -> Trouble {
 fn session(mut life: Life, mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
     Box::pin(async move {
         let why = life.once(Duration::ZERO, &mut stop).await.err();
+        if *stop.borrow() {
+            life.hand_over();
+        }
         if let Some(why) = why.as_ref().filter(|why| why.kind != TroubleKind::Lost) {
             let name = &*life.upstream.name;
             tracing::warn!(upstream = name, why = %why, "a client's own session has failed");

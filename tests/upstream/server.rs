@@ -52,8 +52,8 @@ struct Server {
     modern: bool,
     /// The `_meta` of the last call.
     meta: Value,
-    /// The ids of the subscriptions that are open.
-    listening: Vec<Value>,
+    /// The subscriptions that are open: their ids, and what each is to be told.
+    listening: Vec<(Value, Value)>,
 }
 
 fn main() {
@@ -155,7 +155,7 @@ impl Server {
                 self.answer_in(0, id, &result);
             }
             Some("subscriptions/listen") if self.modern => {
-                self.listening.push(id.clone());
+                self.listening.push((id.clone(), params["notifications"].clone()));
                 let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
                 let params = json!({"_meta":meta,"notifications":params["notifications"]});
                 self.tell("notifications/subscriptions/acknowledged", &params);
@@ -180,7 +180,7 @@ impl Server {
             Some("tools/call") => self.call(id, params),
             Some("notifications/cancelled") => {
                 self.due.retain(|due| due.id != params["requestId"]);
-                self.listening.retain(|id| *id != params["requestId"]);
+                self.listening.retain(|(id, _)| *id != params["requestId"]);
                 self.cancelled.push(params["requestId"].clone());
             }
             Some(method) if !id.is_null() => self.answer_rest(method, id, params),
@@ -285,6 +285,12 @@ impl Server {
                 if self.watched.contains_key(uri.as_str().unwrap_or_default()) {
                     self.tell("notifications/resources/updated", &json!({"uri":uri}));
                 }
+                for (id, what) in self.listening.clone() {
+                    if what["resourceSubscriptions"].as_array().is_some_and(|uris| uris.contains(&uri)) {
+                        let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
+                        self.tell("notifications/resources/updated", &json!({"uri":uri,"_meta":meta}));
+                    }
+                }
                 self.answer_in(ms, id, &text("touched"));
             }
             "grow" => {
@@ -292,14 +298,14 @@ impl Server {
                 if !self.modern {
                     self.tell("notifications/tools/list_changed", &json!({}));
                 }
-                for id in self.listening.clone() {
+                for (id, _) in self.listening.clone() {
                     let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
                     self.tell("notifications/tools/list_changed", &json!({"_meta":meta}));
                 }
                 self.answer_in(0, id, &text("grown"));
             }
             "told" => {
-                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id()});
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening});
                 self.answer_in(0, id, &text(&told.to_string()));
             }
             "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),

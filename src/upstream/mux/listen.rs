@@ -356,6 +356,14 @@ impl Mux {
         }
     }
 
+    /// All that clients watch here, as errands for whoever is to go on with it.
+    pub(in crate::upstream) fn take_watches(&mut self) -> impl Iterator<Item = Errand> + use<> {
+        std::mem::take(&mut self.watches).by_uri.into_iter().flat_map(|(uri, watched)| {
+            let clients = watched.clients.into_iter().flat_map(|(client, count)| (0..count).map(move |_| client));
+            clients.map(move |client| Errand::Watch { uri: uri.clone(), task: None, client })
+        })
+    }
+
     /// Whether it was the last who watched it.
     fn forget_watch(&mut self, uri: &str, client: u128, now: Instant) -> bool {
         let Some(watched) = self.watches.by_uri.get_mut(uri) else { return false };
