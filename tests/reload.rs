@@ -287,3 +287,23 @@ fn what_clients_watch_is_watched_at_whoever_takes_the_servers_place() {
         assert!(eventually(|| !told(&mut other).contains(URI)), "nobody watches any more");
     }
 }
+
+#[test]
+fn what_a_client_watches_in_a_session_of_its_own_is_watched_in_the_next_one() {
+    const URI: &str = "test://one";
+    let a = |more: &str| section("a", &format!("sharing = \"per-session\"\n{more}"));
+    let gateway = Reloadable::start("watch-own", &a(""));
+    let mut client = Peer::line(gateway.lakh.clients);
+    assert_eq!(answered(&mut client, &request(1, "resources/subscribe", &json!({"uri":URI})))["result"], json!({}));
+    let before = pid(&mut client, "told");
+    gateway.reload(&a("call_ms = 5000"));
+    assert!(gateway.is_ready(&["a"]));
+    let watches = |peer: &mut Peer| answered(peer, &call(2, "told", &json!({})))["result"]["content"].to_string();
+    assert!(eventually(|| watches(&mut client).contains(URI)));
+    assert_ne!(pid(&mut client, "told"), before);
+    client.say(&call(3, "touch", &json!({"uri":URI})));
+    let heard = [client.hear_message(), client.hear_message()];
+    assert!(heard.iter().any(|heard| heard["params"]["uri"] == URI), "{heard:?}");
+    answered(&mut client, &request(4, "resources/unsubscribe", &json!({"uri":URI})));
+    assert!(eventually(|| !watches(&mut client).contains(URI)));
+}

@@ -52,6 +52,8 @@ pub struct News {
     pub topic: u8,
     /// What it is about, where the topic has subjects.
     pub subject: Option<Box<str>>,
+    /// The one client that it is for, where it is not for all who asked.
+    pub only: Option<u128>,
 }
 
 /// How a call ended.

@@ -1,7 +1,7 @@
 //! The calls of one connection that wait for their answers.
 
 use super::interests::Watch;
-use crate::actor::{CancelHandle, Question};
+use crate::actor::{CancelHandle, News, Question};
 use crate::mcp::Topics;
 use crate::wire::envelope::Id;
 
@@ -167,10 +167,11 @@ impl Calls {
     }
 
     /// The subscriptions that are told of this: their ids.
-    pub(super) fn listening(&self, topic: Topics, uri: Option<&str>) -> impl Iterator<Item = Id<'_>> {
+    pub(super) fn listening(&self, news: &News) -> impl Iterator<Item = Id<'_>> {
+        let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
         self.pending.iter().filter_map(move |pending| match &pending.work {
             Work::Listen { topics, watches } => {
-                let about = uri.is_none_or(|uri| watches.iter().any(|watch| &*watch.uri == uri));
+                let about = uri.is_none_or(|uri| watches.iter().any(|watch| watch.is_told(uri, news.only)));
                 (topics.meets(topic) && about).then(|| Id::from_raw(&pending.id).ok())?
             }
             Work::Call { .. } => None,

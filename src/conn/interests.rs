@@ -50,6 +50,11 @@ impl Interests {
         self.watches.iter().any(|watch| &*watch.uri == uri)
     }
 
+    /// Whether it is told of this resource: `only` one client may be.
+    pub(super) fn is_told(&self, uri: &str, only: Option<u128>) -> bool {
+        self.watches.iter().any(|watch| watch.is_told(uri, only))
+    }
+
     /// Whether it watches this resource there; what it watches at another server of that name is one of the past.
     pub(super) fn watches_at(&mut self, upstream: &Arc<Upstream>, uri: &str) -> bool {
         self.watches.retain(|watch| &*watch.uri != uri || Arc::ptr_eq(&watch.upstream, upstream));
@@ -66,6 +71,11 @@ impl Watch {
     /// Counted by whoever asks the server: this only ends it.
     pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128, place: Seat) -> Self {
         Self { uri: uri.into(), upstream: Arc::clone(upstream), client, _place: place }
+    }
+
+    /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
+    pub(super) fn is_told(&self, uri: &str, only: Option<u128>) -> bool {
+        &*self.uri == uri && only.is_none_or(|only| only == self.client)
     }
 }
 

@@ -12,10 +12,10 @@ const ASKED_MAX: usize = 16;
 
 impl Guest {
     /// Whether a legacy client is told: of a resource that it watches, of anything else once it is ready.
-    fn is_told_without_listening(&self, uri: Option<&str>) -> bool {
-        match uri {
+    fn is_told_without_listening(&self, news: &News) -> bool {
+        match &news.subject {
             None => matches!(self.session.phase(), Phase::Ready(_)),
-            Some(uri) => self.interests.as_ref().is_some_and(|interests| interests.watches(uri)),
+            Some(uri) => self.interests.as_ref().is_some_and(|interests| interests.is_told(uri, news.only)),
         }
     }
 }
@@ -86,19 +86,18 @@ impl Mcp {
 
     /// Whether a client is to be told the news: it has asked for them, or is of the era that is told unasked.
     pub(super) fn wants(guest: &Guest, calls: Option<&Calls>, news: &News) -> bool {
-        let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
-        guest.is_told_without_listening(uri) || calls.is_some_and(|calls| calls.listening(topic, uri).next().is_some())
+        guest.is_told_without_listening(news) || calls.is_some_and(|calls| calls.listening(news).next().is_some())
     }
 
     /// Tells the news, once for each way in which the client has asked for them.
     pub(super) fn tell(&mut self, talk: &mut Talk<'_, Guest>, news: &News) {
         let (topic, uri) = (Topics(news.topic), news.subject.as_deref());
-        if talk.caller.session.is_told_without_listening(uri) {
+        if talk.caller.session.is_told_without_listening(news) {
             talk.say(|_, out| answer::changed(out, topic, uri, None));
         }
         let calls = talk.caller.active.as_ref().map(|active| &active.calls);
         let ids: Vec<Box<str>> =
-            calls.into_iter().flat_map(|calls| calls.listening(topic, uri)).map(|id| id.raw().into()).collect();
+            calls.into_iter().flat_map(|calls| calls.listening(news)).map(|id| id.raw().into()).collect();
         for id in ids {
             talk.say(|_, out| answer::changed(out, topic, uri, Id::from_raw(&id).ok()));
         }

@@ -217,9 +217,10 @@ impl Mcp {
         let Some(watched) = self.house.watches.take() else { return self.full(id, guard::Refusal::WatchesFull, out) };
         let server = Arc::clone(upstream) as Arc<dyn Serves>;
         if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
-            let client = caller.client_id(upstream);
+            let client = caller.watcher(upstream);
+            let id = client.id;
             upstream.post(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
-            caller.calls().watch_last(Watch::new(upstream, uri, client, watched));
+            caller.calls().watch_last(Watch::new(upstream, uri, id, watched));
         }
     }
 
@@ -239,9 +240,9 @@ impl Mcp {
                     out.truncate(from);
                     return self.full(listen.id, guard::Refusal::WatchesFull, out);
                 };
-                let client = caller.client_id(upstream);
+                let client = caller.watcher(upstream);
+                watches.push(Watch::new(upstream, uri, client.id, watched));
                 upstream.post(Errand::Watch { uri: uri.into(), task: None, client });
-                watches.push(Watch::new(upstream, uri, client, watched));
             }
         }
         let number = self.number();
@@ -406,6 +407,12 @@ impl Caller<'_, Guest> {
             self.interests().visit(upstream, id);
         }
         id
+    }
+
+    /// Who watches, as the upstream sees it: as long as it does, also one without a session can be told from others.
+    fn watcher(&mut self, upstream: &Arc<Upstream>) -> Box<Client> {
+        let id = self.client_id(upstream);
+        Box::new(Client { id, ..self.client(upstream) })
     }
 
     /// Who asks, as the upstream sees it.

@@ -84,7 +84,7 @@ pub enum Errand {
     Reply { slot: u64, reply: Reply },
     /// A client wants to be told when a resource changes. With a ticket: it waits for the server's word; if another
     /// client watches it already, that is there.
-    Watch { uri: Box<str>, task: Option<(Ticket, Seat)>, client: u128 },
+    Watch { uri: Box<str>, task: Option<(Ticket, Seat)>, client: Box<Client> },
     /// It wants that no longer, or has left.
     Unwatch { uri: Box<str>, client: u128 },
     /// The least level of log messages that any client wants is now this.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
-use super::handle::{Door, Errand, State, Upstream};
+use super::handle::{Client, Door, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
 use super::lists::Lists;
 use super::mux::{Heard, Mux, Own, Terms};
@@ -47,8 +47,7 @@ pub async fn live(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut pauses = Pauses::new(&knobs);
-    let capabilities = bridge::offered(None);
-    let mut life = Life::new(upstream, target, knobs, shared, capabilities, 0, 0);
+    let mut life = Life::new(upstream, target, knobs, shared, None, (0, 0));
     let mut hold = Duration::ZERO;
     loop {
         let trouble = match life.once(hold, &mut stop).await {
@@ -96,11 +95,11 @@ impl Life {
         target: Target,
         knobs: Knobs,
         shared: Arc<Shared>,
-        capabilities: String,
-        tag: u64,
-        floor: u32,
+        client: Option<Client>,
+        (tag, floor): (u64, u32),
     ) -> Self {
-        let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: tag > 0 };
+        let capabilities = bridge::offered(client.as_ref().and_then(|client| client.profile.as_deref()));
+        let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: client };
         let mux =
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
         let sessions = (upstream.per_session && tag == 0)
@@ -115,11 +114,11 @@ impl Life {
         target: Target,
         knobs: Knobs,
         shared: Arc<Shared>,
-        capabilities: String,
-        (tag, floor): (u64, u32),
+        client: Client,
+        numbers: (u64, u32),
         door: Arc<Door>,
     ) -> Self {
-        let life = Self::new(upstream, target, knobs, shared, capabilities, tag, floor);
+        let life = Self::new(upstream, target, knobs, shared, Some(client), numbers);
         Self { door: Some(door), ..life }
     }
 
@@ -264,8 +263,9 @@ impl Life {
             self.keep_lists(&mut lists, agreed, now, link);
             if now >= tell_at && !self.mux.updated.is_empty() {
                 tell_at = now + TELL_EVERY;
+                let only = self.mux.terms().private.as_ref().map(|client| client.id);
                 for uri in self.mux.updated.drain(..) {
-                    (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri) });
+                    (self.shared.spread)(News { topic: Topics::UPDATED.0, subject: Some(uri), only });
                 }
             }
             if let Some(trouble) = &self.mux.lost {

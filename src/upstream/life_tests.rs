@@ -304,7 +304,7 @@ async fn a_subscription_while_it_is_connected_to_is_refused_by_name() {
     let server = Arc::clone(&house.upstream) as Arc<dyn Serves>;
     let (ticket, _cancel) = Ticket::new(Arc::clone(&house.inbox), Key::from_bits(1), 1, server);
     let task = Some((ticket, house.seats.take().expect("a place")));
-    house.upstream.post(Errand::Watch { uri: "a://b".into(), task, client: 1 });
+    house.upstream.post(Errand::Watch { uri: "a://b".into(), task, client: stage::watcher(1) });
     assert_eq!(house.answer().await.1.expect_err("not yet")["data"]["reason"], "refused");
 }
 

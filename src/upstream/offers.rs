@@ -192,7 +192,7 @@ impl Offers {
         let topics = changed.fold(Topics::default(), |all, list| Topics(all.0 | topic(list).0));
         for topic in [Topics::TOOLS, Topics::PROMPTS, Topics::RESOURCES] {
             if topics.meets(topic) {
-                (self.spread)(News { topic: topic.0, subject: None });
+                (self.spread)(News { topic: topic.0, subject: None, only: None });
             }
         }
     }

@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
-use super::handle::{Door, Errand, Task, Upstream};
+use super::handle::{Client, Door, Errand, Task, Upstream};
 use super::life::{Life, refuse};
 use super::link::Target;
 use super::mux::NUMBER_BITS;
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
-use crate::mcp::{Profile, bridge};
+use crate::mcp::bridge;
 use crate::wire::json;
 
 /// Numbers that tell the links of one upstream apart: as many as the bits above a mux's own numbers allow.
@@ -79,12 +79,10 @@ impl Sessions {
 
     /// Takes an errand to the session that it belongs to; gives it back if that is the shared one.
     pub(super) fn route(&mut self, errand: Errand) -> Option<Errand> {
-        let client = match &errand {
+        let id = match &errand {
             Errand::Call(task) => task.client.id,
-            Errand::Watch { client, .. }
-            | Errand::Unwatch { client, .. }
-            | Errand::RootsChanged { client }
-            | Errand::Leave { client } => *client,
+            Errand::Watch { client, .. } => client.id,
+            Errand::Unwatch { client, .. } | Errand::RootsChanged { client } | Errand::Leave { client } => *client,
             Errand::Cancel { slot } | Errand::Reply { slot, .. } => {
                 let tag = slot >> NUMBER_BITS;
                 if tag == 0 {
@@ -103,31 +101,33 @@ impl Sessions {
                 return Some(errand);
             }
         };
-        let (client, profile) = match &errand {
-            Errand::Call(task) => match self.parked(task) {
-                Some(door) => {
-                    door.post(errand);
-                    return None;
-                }
-                // A session for this one call: whoever asked has none that the next one could be told by.
-                None if client == 0 => {
-                    self.guests += 1;
-                    (GUESTS | u128::from(self.guests), None)
-                }
-                None => (client, task.client.profile.clone()),
-            },
-            _ => (client, None),
-        };
-        let opens = matches!(errand, Errand::Call(_) | Errand::Watch { .. });
-        match self.by_client.get(&client) {
-            Some(visit) => visit.door.post(errand),
-            None if !opens => {}
-            None => match self.open(client, profile.as_deref()) {
+        if let Errand::Call(task) = &errand
+            && let Some(door) = self.parked(task)
+        {
+            door.post(errand);
+        } else if let Some(visit) = self.by_client.get(&id) {
+            visit.door.post(errand);
+        } else if let Some(client) = self.comes(&errand) {
+            match self.open(client) {
                 Some(door) => door.post(errand),
                 None => refuse(&self.upstream, errand, &self.full(), None),
-            },
+            }
         }
         None
+    }
+
+    /// Whose session an errand opens, if it is one that does.
+    fn comes(&mut self, errand: &Errand) -> Option<Client> {
+        match errand {
+            // A session for this one call: whoever asked has none that the next one could be told by.
+            Errand::Call(task) if task.client.id == 0 => {
+                self.guests += 1;
+                Some(Client { id: GUESTS | u128::from(self.guests), ..Client::default() })
+            }
+            Errand::Call(task) => Some(task.client.clone()),
+            Errand::Watch { client, .. } => Some((**client).clone()),
+            _ => None,
+        }
     }
 
     /// Where the call is parked that this one resumes, if it is a retry of such.
@@ -144,7 +144,7 @@ impl Sessions {
         Trouble::new(TroubleKind::Overloaded, what).with_retry_after(Some(Duration::from_secs(5))).unsent()
     }
 
-    fn open(&mut self, client: u128, profile: Option<&Profile>) -> Option<Arc<Door>> {
+    fn open(&mut self, client: Client) -> Option<Arc<Door>> {
         let most = self.knobs.sessions_max.min(TAGS_MAX as usize);
         if self.by_client.len() >= most {
             return None;
@@ -157,7 +157,8 @@ impl Sessions {
         };
         let door = Arc::new(Door::default());
         let mut knobs = self.knobs.clone();
-        if client & GUESTS == GUESTS {
+        let id = client.id;
+        if id & GUESTS == GUESTS {
             // It is over with its call.
             knobs.session_idle = Duration::ZERO;
         }
@@ -166,14 +167,14 @@ impl Sessions {
             self.target.clone(),
             knobs,
             Arc::clone(&self.shared),
-            bridge::offered(profile),
+            client,
             (tag, self.floor),
             Arc::clone(&door),
         );
         let task = self.tasks.spawn(session(life, self.stop.subscribe()));
-        self.running.insert(task.id(), (client, tag));
+        self.running.insert(task.id(), (id, tag));
         self.by_tag.insert(tag, Arc::clone(&door));
-        self.by_client.insert(client, Visit { tag, door: Arc::clone(&door) });
+        self.by_client.insert(id, Visit { tag, door: Arc::clone(&door) });
         self.upstream.counts.sessions.fetch_add(1, Relaxed);
         Some(door)
     }

@@ -31,7 +31,7 @@ fn key(shard: &Shard, dialect: &str) -> Key {
 }
 
 fn spread(shard: &Shard, topic: Topics) {
-    let news = Arc::new(News { topic: topic.0, subject: None });
+    let news = Arc::new(News { topic: topic.0, subject: None, only: None });
     shard.berth.inbox.post(Mail::Order(Order::Spread { news, after: None }));
 }
 

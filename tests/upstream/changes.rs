@@ -74,3 +74,23 @@ fn the_server_is_as_talkative_as_the_most_curious_client_wants() {
     drop(curious);
     assert!(eventually(|| levels(&mut calm) == Some(json!("error"))));
 }
+
+/// Each client has a server of its own: what that one says of a resource is not about the others'.
+#[test]
+fn with_a_session_each_a_touched_resource_is_told_to_its_own_client_alone() {
+    let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"");
+    let [mut one, mut two] = [(); 2].map(|()| Peer::line(lakh.clients));
+    let mut three = Peer::connect(lakh.clients);
+    subscribe(&mut one, "test://one");
+    subscribe(&mut two, "test://one");
+    three.say(&json!({"jsonrpc":"2.0","id":7,"method":"subscriptions/listen","params":{
+        "notifications":{"resourceSubscriptions":["test://one"]},
+        "_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}},
+    }}));
+    assert_eq!(three.hear_message()["method"], "notifications/subscriptions/acknowledged");
+    one.say(&call(1, "touch", &json!({"uri":"test://one"})));
+    let mut heard = [one.hear_message(), one.hear_message()];
+    heard.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(heard[1]["params"]["uri"], "test://one");
+    assert!(two.hears_nothing(QUIET) && three.hears_nothing(QUIET), "another's");
+}

@@ -261,7 +261,7 @@ impl Mux {
         }
         let alone =
             || self.calls == 1 && self.haunted_until <= now && self.cancelled.iter().all(|&(_, until)| until <= now);
-        (self.calls > 0 && (self.terms.private || alone()))
+        (self.calls > 0 && (self.terms.private.is_some() || alone()))
             .then(|| self.pending.iter().filter(|(_, pending)| !pending.is_own()).map(|(number, _)| number).last())?
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stage::{Stage, client, parcel, reading, reply};
+use super::stage::{Stage, client, parcel, reading, reply, watcher};
 use super::*;
 use crate::actor::Reply;
 use crate::mcp::{Level, Parcel};
@@ -266,7 +266,7 @@ fn one_stream_of_changes_carries_all_that_is_watched_at_a_modern_server() {
     let first = stage.number();
     let (ticket, caller) = stage.ticket();
     let place = stage.seats.take().unwrap();
-    stage.errand(Errand::Watch { uri: "a://b".into(), task: Some((ticket, place)), client: 1 });
+    stage.errand(Errand::Watch { uri: "a://b".into(), task: Some((ticket, place)), client: watcher(1) });
     let opened = &stage.sent.texts[stage.sent.texts.len() - 2];
     assert_eq!(opened["params"]["notifications"]["resourceSubscriptions"], json!(["a://b"]));
     let second = opened["id"].clone();
@@ -370,7 +370,7 @@ fn one_connection_that_is_refused_ends_no_call_on_another() {
 fn watch(stage: &mut Stage, uri: &str, client: u128) -> super::stage::Caller {
     let (ticket, caller) = stage.ticket();
     let place = stage.seats.take().expect("a place");
-    stage.errand(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
+    stage.errand(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client: watcher(client) });
     caller
 }
 
@@ -382,7 +382,7 @@ fn sent(stage: &Stage, method: &str) -> usize {
 fn what_many_watch_takes_no_place_of_a_call_and_is_asked_for_a_few_at_a_time() {
     let mut stage = Stage::with(LEGACY, Knobs { in_flight_max: 1, ..Knobs::default() }, false);
     for uri in 0..100 {
-        stage.errand(Errand::Watch { uri: format!("a://{uri}").into(), task: None, client: 1 });
+        stage.errand(Errand::Watch { uri: format!("a://{uri}").into(), task: None, client: watcher(1) });
     }
     assert_eq!(sent(&stage, "resources/subscribe"), 32);
     stage.call(parcel(LEGACY), Client::default());

@@ -7,7 +7,7 @@ use super::{Heard, Mux, Own, Sink};
 use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
 use crate::mcp::{Era, Features, Level, answer};
-use crate::upstream::handle::Errand;
+use crate::upstream::handle::{Client, Errand};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
 
@@ -243,7 +243,7 @@ impl Mux {
             (Features::PROMPTS, "\"promptsListChanged\":true,"),
             (Features::RESOURCES, "\"resourcesListChanged\":true,"),
         ] {
-            if self.terms.features.has(feature) && !self.terms.private {
+            if self.terms.features.has(feature) && self.terms.private.is_none() {
                 wanted.push_str(member);
             }
         }
@@ -344,7 +344,7 @@ impl Mux {
         match errand {
             Errand::Watch { uri, task, client } => {
                 let watched = self.watches.by_uri.entry(uri.clone()).or_default();
-                *watched.clients.entry(client).or_default() += 1;
+                *watched.clients.entry(client.id).or_default() += 1;
                 task.is_some().then_some(Errand::Watch { uri, task, client })
             }
             Errand::Unwatch { uri, client } => {
@@ -358,9 +358,14 @@ impl Mux {
 
     /// All that clients watch here, as errands for whoever is to go on with it.
     pub(in crate::upstream) fn take_watches(&mut self) -> impl Iterator<Item = Errand> + use<> {
-        std::mem::take(&mut self.watches).by_uri.into_iter().flat_map(|(uri, watched)| {
-            let clients = watched.clients.into_iter().flat_map(|(client, count)| (0..count).map(move |_| client));
-            clients.map(move |client| Errand::Watch { uri: uri.clone(), task: None, client })
+        let known = self.terms.private.clone().unwrap_or_default();
+        std::mem::take(&mut self.watches).by_uri.into_iter().flat_map(move |(uri, watched)| {
+            let clients = watched.clients.into_iter().flat_map(|(id, count)| (0..count).map(move |_| id));
+            let known = known.clone();
+            clients.map(move |id| {
+                let client = Box::new(Client { id, ..known.clone() });
+                Errand::Watch { uri: uri.clone(), task: None, client }
+            })
         })
     }
 
@@ -414,7 +419,7 @@ impl Mux {
 
     /// The client behind a session of its own has other roots.
     pub(super) fn roots_changed(&mut self, sink: &mut impl Sink) {
-        if self.terms.private && self.terms.revision.era() == Era::Legacy {
+        if self.terms.private.is_some() && self.terms.revision.era() == Era::Legacy {
             self.notify("notifications/roots/list_changed", sink);
         }
     }

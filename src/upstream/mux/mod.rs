@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::handle::{Errand, Task, Upstream};
+use super::handle::{Client, Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
@@ -59,8 +59,8 @@ pub(super) struct Terms {
     pub(super) features: Features,
     /// Whether its link is HTTP.
     pub(super) http: bool,
-    /// Whether one client alone is behind it.
-    pub(super) private: bool,
+    /// The one client behind it, where that has a session of its own.
+    pub(super) private: Option<Client>,
 }
 
 /// What became of a request of our own.
@@ -222,7 +222,7 @@ impl Mux {
             Errand::Call(task) => self.begin(task, false, now, sink),
             Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
-            Errand::Watch { uri, task, client } => self.watch(uri, task, client, now, sink),
+            Errand::Watch { uri, task, client } => self.watch(uri, task, client.id, now, sink),
             Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
             Errand::Level(level) => self.set_level(level, now, sink),
             Errand::RootsChanged { .. } => self.roots_changed(sink),

@@ -119,7 +119,7 @@ impl Stage {
         let (poll, inbox) = inbox();
         let upstream = Arc::new(Upstream::new("files", false));
         let features = Features::TOOLS.and(Features::RESOURCES).and(Features::SUBSCRIBE).and(Features::LOGGING);
-        let terms = Terms { revision: server, features, http, private: false };
+        let terms = Terms { revision: server, features, http, private: None };
         let now = Instant::now();
         let mux = Mux::new(Arc::clone(&upstream), shared(|_, _| {}, |_| {}), knobs, terms, 0, 0, now);
         let (sent, seats) = (Sent::default(), Seats::new(1_000));
@@ -237,3 +237,8 @@ pub(crate) fn reply(result: &str) -> Reply {
 }
 
 pub(crate) const LEVELS: [Level; 2] = [Level::Info, Level::Error];
+
+/// A client that watches something.
+pub(crate) fn watcher(id: u128) -> Box<Client> {
+    Box::new(Client { id, ..Client::default() })
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::json;
 
-use super::stage::{LEVELS, Stage, client, parcel, reply};
+use super::stage::{LEVELS, Stage, client, parcel, reply, watcher};
 use super::*;
 use crate::actor::{Letter, Reply};
 use crate::mcp::{Level, Parcel};
@@ -196,7 +196,7 @@ fn changes_are_collected_once() {
     let updated = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a://\u0062"}}"#;
     stage.says(updated);
     assert!(stage.mux.updated.is_empty(), "nobody watches");
-    stage.errand(Errand::Watch { uri: "a://b".into(), task: None, client: 1 });
+    stage.errand(Errand::Watch { uri: "a://b".into(), task: None, client: watcher(1) });
     stage.says(updated);
     stage.says(updated);
     assert_eq!(stage.mux.updated, ["a://b".into()]);
@@ -208,7 +208,7 @@ fn a_resource_is_subscribed_to_with_its_first_watcher_and_left_with_its_last() {
     let watch = |stage: &mut Stage, client| {
         let (ticket, caller) = stage.ticket();
         let place = stage.seats.take().unwrap();
-        stage.errand(Errand::Watch { uri: "a://b".into(), task: Some((ticket, place)), client });
+        stage.errand(Errand::Watch { uri: "a://b".into(), task: Some((ticket, place)), client: watcher(client) });
         caller
     };
     let (one, two) = (watch(&mut stage, 1), watch(&mut stage, 2));
