@@ -39,6 +39,8 @@ pub enum Sibling {
     Message(Box<str>),
     /// The event with this number, of a POST's stream that is read on here; `last` ends it.
     Event { stream: u32, number: u32, message: Box<[u8]>, last: bool },
+    /// A server asks the client something that belongs to none of its calls.
+    Ask(Question),
     /// Another stream of the client has taken this one's place, or what it carried is over.
     Replaced,
     /// The session has ended.

@@ -188,6 +188,13 @@ impl Calls {
         self.asked.push(asked);
     }
 
+    /// Makes room for another question: no reply has come to this one for longest, and no call ends it. False: each is of a
+    /// call.
+    pub(super) fn forget_unowned(&mut self) -> bool {
+        let unowned = self.asked.iter().filter(|asked| asked.call.is_none()).map(|asked| asked.number);
+        unowned.min().and_then(|oldest| self.take_asked(oldest)).is_some()
+    }
+
     /// Takes out the question with this number, to reply to it.
     pub(super) fn take_asked(&mut self, number: u64) -> Option<Question> {
         let at = self.asked.iter().position(|asked| asked.number == number)?;

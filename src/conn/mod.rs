@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::net::TcpStream;
 
-use crate::actor::{Breakdown, Desk, Letter, Mail, News, Order, Readiness, Tenants, Tick};
+use crate::actor::{Breakdown, Desk, Inbox, Letter, Mail, News, Order, Question, Readiness, Tenants, Tick};
 use crate::guard::{self, Pressure, Refusal, Seats};
 use crate::pool::{self, Buffers, Key, Pool};
 use crate::wire::{self, ws};
@@ -131,6 +131,19 @@ impl House {
     /// Bytes of events that sessions keep for clients that come back.
     pub fn http_replayed(&self) -> usize {
         self.sessions.replayed()
+    }
+
+    /// Asks a client something that belongs to none of its calls, by what upstreams know it by; `inboxes` are the shards'.
+    /// One that has left, or has no stream open on which it could be asked, is gone for whoever asks.
+    pub fn ask<'i>(&self, mut inboxes: impl Iterator<Item = &'i Arc<Inbox>>, client: u128, question: Question) {
+        match service::place_of(client) {
+            Some((shard, key)) if usize::from(shard) < self.shards => {
+                if let Some(inbox) = inboxes.nth(shard.into()) {
+                    inbox.post(Mail::Letter(key, Letter::Ask { call: None, question }));
+                }
+            }
+            _ => self.sessions.ask(client, question),
+        }
     }
 
     /// Whether the gateway is going down.

@@ -87,6 +87,17 @@ pub struct Caller<'a, T> {
     pub(super) active: &'a mut Option<Box<Active>>,
 }
 
+/// What a client without a session is told by from others: a key is never used again while its shard lives.
+fn number_of(shard: u16, key: Key) -> u128 {
+    u128::from(shard + 1) << 64 | u128::from(key.to_bits())
+}
+
+/// Where the client is that has this number, if it could be one of [`number_of`]: those of sessions are random.
+pub(super) fn place_of(client: u128) -> Option<(u16, Key)> {
+    let shard = u16::try_from(client >> 64).ok()?.checked_sub(1)?;
+    Some((shard, Key::from_bits(client as u64)))
+}
+
 impl<'a, T> Talk<'a, T> {
     pub(super) fn new(
         conn: &'a mut Connection<T>,
@@ -97,8 +108,7 @@ impl<'a, T> Talk<'a, T> {
     ) -> Self {
         let websocket = matches!(conn.stage, Stage::WebSocket(_));
         let active = &mut conn.active;
-        // A key is never used again while its shard lives.
-        let place = || u128::from(desk.number + 1) << 64 | u128::from(key.to_bits());
+        let place = || number_of(desk.number, key);
         let session = conn.stage.session_number();
         let stateless = session.is_none() && matches!(conn.stage, Stage::Http(_));
         let client = session.unwrap_or_else(place);

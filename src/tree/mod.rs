@@ -112,7 +112,7 @@ impl Tree {
         let house = Arc::new(House::new(config.conn.clone(), config.wire.clone(), &config.guard, plan.shards));
         let tools = Tools::new(config.embedded.clone(), services::stats(&berths, &house));
         let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone());
-        let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, embedded)?);
+        let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);
         let ending = Arc::clone(&ground.ending);
         let tree = Self {
             supervisor,

@@ -10,9 +10,10 @@ use tokio::sync::watch;
 
 use super::supervisor::{Need, Supervised, Supervisor};
 use super::{LOOK_AGAIN, Services};
-use crate::actor::{Berth, Mail, News, Order};
+use crate::actor::{Berth, Mail, News, Order, Question};
 use crate::admin::UpstreamView;
 use crate::config::Config;
+use crate::conn::House;
 use crate::mcp::{CatalogueConfig, List};
 use crate::upstream::config::One;
 use crate::upstream::embedded::{Embedded, Offered};
@@ -68,6 +69,7 @@ impl Upstreams {
         supervisor: &Arc<Supervisor>,
         services: &Arc<Services>,
         berths: &Arc<[Berth]>,
+        house: &Arc<House>,
         embedded: Embedded,
     ) -> io::Result<Self> {
         let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded.clone())));
@@ -77,7 +79,7 @@ impl Upstreams {
         let offers = Arc::new(offers);
         let told = Arc::clone(&offers);
         let tell = move |upstream: &Arc<Upstream>, standing| told.set(upstream, standing);
-        let shared = Shared::new(tell, spread(berths), Arc::clone(&loudness));
+        let shared = Shared::new(tell, spread(berths), ask(berths, house), Arc::clone(&loudness));
         let shared = shared.map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
         Ok(Self {
             supervisor: Arc::clone(supervisor),
@@ -254,6 +256,12 @@ impl Upstreams {
 fn is_undecided(upstream: &Upstream) -> bool {
     let view = upstream.view();
     view.why.is_none() && matches!(view.state, State::Starting | State::Probing)
+}
+
+/// Asks one client something that belongs to none of its calls.
+fn ask(berths: &Arc<[Berth]>, house: &Arc<House>) -> impl Fn(u128, Question) + Send + Sync + 'static {
+    let (berths, house) = (Arc::clone(berths), Arc::clone(house));
+    move |client, question| house.ask(berths.iter().map(|berth| &berth.inbox), client, question)
 }
 
 /// Tells all clients of all shards who want to know.

@@ -7,7 +7,7 @@ use super::handle::Upstream;
 use super::link::Limits;
 use super::loudness::Loudness;
 use super::offers::Standing;
-use crate::actor::News;
+use crate::actor::{News, Question};
 use crate::mcp::Era;
 use crate::mcp::request_state::Secret;
 
@@ -72,12 +72,17 @@ impl Default for Knobs {
 /// Whoever is told how an upstream stands.
 pub type Tell = dyn Fn(&Arc<Upstream>, Standing) + Send + Sync;
 
+/// Whoever brings a question to a client, by [`super::Client::id`]; one that is not there is gone for it.
+pub type AskClient = dyn Fn(u128, Question) + Send + Sync;
+
 /// What all upstreams' lives share.
 pub struct Shared {
     /// Told when an upstream comes, changes what it offers, or goes.
     pub offers: Box<Tell>,
     /// Tells all clients who asked for it; lists that change are told by [`Self::offers`].
     pub spread: Box<dyn Fn(News) + Send + Sync>,
+    /// Asks a client something outside of its calls.
+    pub ask: Box<AskClient>,
     /// How talkative servers should be.
     pub loudness: Arc<Loudness>,
     /// What `requestState` is signed with.
@@ -94,11 +99,13 @@ impl Shared {
     pub fn new(
         offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
         spread: impl Fn(News) + Send + Sync + 'static,
+        ask: impl Fn(u128, Question) + Send + Sync + 'static,
         loudness: Arc<Loudness>,
     ) -> Result<Self, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = Secret::new(random);
-        Ok(Self { offers: Box::new(offers), spread: Box::new(spread), loudness, secret, began: Instant::now() })
+        let (offers, spread, ask) = (Box::new(offers), Box::new(spread), Box::new(ask));
+        Ok(Self { offers, spread, ask, loudness, secret, began: Instant::now() })
     }
 }

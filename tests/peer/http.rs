@@ -64,9 +64,14 @@ impl Http {
 
     /// A client with a session in this revision.
     pub fn open(to: SocketAddr, revision: &str) -> Self {
+        Self::capable(to, revision, &json!({}))
+    }
+
+    /// The same, of a client that can be asked things.
+    pub fn capable(to: SocketAddr, revision: &str, capabilities: &Value) -> Self {
         let mut client = Self::connect(to);
-        let params =
-            json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "peer", "version": "1"}});
+        let info = json!({"name": "peer", "version": "1"});
+        let params = json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": info});
         let answer = client.post(&request(0, "initialize", &params));
         assert_eq!(answer.json()["result"]["protocolVersion"], revision, "{answer:?}");
         client.session = Some(answer.line("mcp-session-id").expect("a session id").to_owned());

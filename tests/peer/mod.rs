@@ -90,6 +90,13 @@ impl Peer {
         peer
     }
 
+    /// A WebSocket client that can be asked things.
+    pub fn capable_websocket(to: SocketAddr, capabilities: &Value) -> Self {
+        let mut peer = Self::upgraded(to);
+        peer.initialize_with("2025-11-25", capabilities);
+        peer
+    }
+
     fn initialize(&mut self, revision: &str) {
         self.initialize_with(revision, &json!({}));
     }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::peer::{Peer, Process, call, text_of};
+use crate::peer::http::Http;
+use crate::peer::{Peer, Process, call, eventually, text_of};
 
 #[test]
 fn a_question_reaches_the_client_whose_call_it_is_and_the_reply_the_server() {
@@ -57,5 +58,50 @@ fn with_a_session_each_every_question_has_an_owner() {
     let pid = super::told(&mut one)["pid"].as_i64().expect("a number") as i32;
     drop(one);
     let gone = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_err();
-    assert!(crate::peer::eventually(gone), "its server ends with it");
+    assert!(eventually(gone), "its server ends with it");
+}
+
+/// The replies that the server has had to questions of no call.
+fn unowned(peer: &mut Peer) -> serde_json::Value {
+    super::told(peer)["unowned"].clone()
+}
+
+#[test]
+fn with_a_session_each_a_question_of_no_call_reaches_its_client() {
+    let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"");
+    let roots = json!({"roots":{}});
+    let mut neighbour = Peer::capable(lakh.clients, &roots);
+    assert_eq!(super::told(&mut neighbour)["unowned"], json!([]));
+    for mut one in [Peer::capable(lakh.clients, &roots), Peer::capable_websocket(lakh.clients, &roots)] {
+        assert_eq!(text_of(&one.ask(&call(1, "ask", &json!({"later":20})))), "asked later");
+        let question = one.hear_message();
+        assert_eq!(question["method"], "roots/list");
+        one.say(&json!({"jsonrpc":"2.0","id":question["id"],"result":{"roots":[]}}));
+        assert!(eventually(|| unowned(&mut one) == json!([{"roots":[]}])));
+    }
+    let mut mute = Peer::line(lakh.clients);
+    mute.ask(&call(1, "ask", &json!({"later":0})));
+    assert!(eventually(|| unowned(&mut mute)[0]["code"] == -32601), "it has declared nothing");
+    assert!(neighbour.is_answered(2), "another's question");
+}
+
+/// Over HTTP it comes on the stream that a GET has opened; without one, nobody can be asked.
+#[test]
+fn a_question_of_no_call_comes_on_the_stream_of_the_session() {
+    let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"");
+    let mut client = Http::capable(lakh.clients, "2025-11-25", &json!({"roots":{}}));
+    let unowned = |client: &mut Http| {
+        let told = client.post(&call(9, "told", &json!({}))).json();
+        serde_json::from_str::<serde_json::Value>(text_of(&told)).expect("JSON")["unowned"].clone()
+    };
+    client.post(&call(1, "ask", &json!({"later":0})));
+    assert!(eventually(|| unowned(&mut client)[0]["code"] == -32603), "no stream, nobody to ask");
+    let mut stream = client.sibling();
+    assert!(stream.get("").is_stream());
+    client.post(&call(2, "ask", &json!({"later":0})));
+    let question = stream.event_message();
+    assert_eq!(question["method"], "roots/list");
+    let posted = client.post(&json!({"jsonrpc":"2.0","id":question["id"],"result":{"roots":[]}}));
+    assert_eq!(posted.status, 202);
+    assert!(eventually(|| unowned(&mut client)[1] == json!({"roots":[]})));
 }

@@ -45,6 +45,8 @@ struct Server {
     /// Our own requests: to answer which call when the reply is there.
     asked: HashMap<u64, Value>,
     next_ask: u64,
+    /// Replies to what was asked without a call.
+    unowned: Vec<Value>,
     cancelled: Vec<Value>,
     grown: usize,
     watched: HashMap<String, u64>,
@@ -66,6 +68,7 @@ fn main() {
         order: 0,
         asked: HashMap::new(),
         next_ask: 0,
+        unowned: Vec::new(),
         cancelled: Vec::new(),
         grown: 0,
         watched: HashMap::new(),
@@ -186,8 +189,10 @@ impl Server {
             Some(method) if !id.is_null() => self.answer_rest(method, id, params),
             Some(_) => {}
             None => {
-                let Some(call) = id.as_u64().and_then(|id| self.asked.remove(&id)) else { return };
                 let reply = if message["error"].is_null() { &message["result"] } else { &message["error"] };
+                let Some(call) = id.as_u64().and_then(|id| self.asked.remove(&id)) else {
+                    return self.unowned.push(reply.clone());
+                };
                 self.answer_in(0, &call, &text(&reply.to_string()));
             }
         }
@@ -270,6 +275,12 @@ impl Server {
             "ask" if self.modern => self.require(id, params),
             "ask" => {
                 self.next_ask += 1;
+                if let Some(later) = arguments["later"].as_u64() {
+                    // The call is over before anybody is asked.
+                    self.answer_in(0, id, &text("asked later"));
+                    let ask = json!({"jsonrpc":"2.0","id":self.next_ask,"method":"roots/list"});
+                    return self.write_in(later, &Value::Null, ask.to_string());
+                }
                 self.asked.insert(self.next_ask, id.clone());
                 let method = arguments["method"].as_str().unwrap_or("elicitation/create");
                 let params = json!({"message":words,"requestedSchema":{"type":"object","properties":{}}});
@@ -305,7 +316,7 @@ impl Server {
                 self.answer_in(0, id, &text("grown"));
             }
             "told" => {
-                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening});
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned});
                 self.answer_in(0, id, &text(&told.to_string()));
             }
             "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use super::session::{self, HttpSession, Place, SessionId};
-use crate::actor::Inbox;
+use crate::actor::{Inbox, Question, Sibling};
 use crate::conn::Guest;
 use crate::pool::Key;
 
@@ -109,6 +109,17 @@ impl Sessions {
         (state.used, state.fresh) = (self.now(), false);
         drop(state);
         Some(session)
+    }
+
+    /// Asks the client of the session with this number, on the stream that a GET has opened there; without one it is gone
+    /// for whoever asks.
+    pub(in crate::conn) fn ask(&self, number: u128, question: Question) {
+        let id = SessionId(number.to_be_bytes());
+        let session = self.part(id).get(&id).map(|named| Arc::clone(&named.0));
+        let stream = session.and_then(|session| session.state().stream.clone());
+        if let Some(stream) = stream {
+            stream.tell(Sibling::Ask(question));
+        }
     }
 
     /// Ends a session; false if it is not there.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::request::Stop;
 use super::session::{HttpSession, Place};
 use super::{Http, Standing};
-use crate::actor::{Desk, Sibling};
+use crate::actor::{Desk, Letter, Sibling};
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::{Message, Service};
 use crate::conn::{Bench, House, Parting};
@@ -97,6 +97,10 @@ impl<S: Service> Bench<S> {
             (Sibling::Message(text), Stage::Http(http)) if let Some(session) = http.session() => {
                 session.state().posted();
                 self.message(conn, Message::Text(&text), desk, key)
+            }
+            (Sibling::Ask(question), Stage::Http(_)) => {
+                let letter = Letter::Ask { call: None, question };
+                self.talk(conn, desk, key, |service, talk| service.letter(talk, letter))
             }
             (Sibling::Replaced, Stage::Http(Http::Answering(exchange))) => {
                 if exchange.is_read_elsewhere() {

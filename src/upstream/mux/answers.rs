@@ -185,7 +185,7 @@ impl Mux {
         let given_up = self.asked.numbers(|asked| matches!(&asked.by, By::Request { id: own, .. } if **own == *id));
         for number in given_up {
             if let Some(asked) = self.asked.remove(number)
-                && let Some(pending) = self.pending.get_mut(asked.call)
+                && let Some(pending) = asked.call.and_then(|call| self.pending.get_mut(call))
             {
                 pending.asked -= 1;
                 pending.heard = now;

@@ -52,11 +52,10 @@ impl Mux {
             let method = crate::mcp::fault::excerpt(method);
             (METHOD_NOT_FOUND, format!("Method not found: {method}; no client of this gateway has it in this revision"))
         })?;
-        let owner = self.owner(on, now).ok_or_else(|| self.no_owner())?;
-        let full = || (INTERNAL_ERROR, "Too many questions wait for replies; ask again later".to_owned());
         if self.asked.len() >= ASKED_MAX {
             return Err(full());
         }
+        let Some(owner) = self.owner(on, now) else { return self.ask_client(id, method, params, needed, now) };
         let pending = self.pending.get_mut(owner).filter(|pending| pending.asked < ASKED_BY_CALL_MAX);
         let pending = pending.ok_or_else(full)?;
         if let Err(why) = can_be_asked(pending, needed) {
@@ -64,7 +63,7 @@ impl Mux {
             return Err(why);
         }
         let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
-        let number = self.asked.insert(Asked { call: owner, by }).map_err(|_| full())?;
+        let number = self.asked.insert(Asked { call: Some(owner), since: now, by }).map_err(|_| full())?;
         if let Some(pending) = self.pending.get_mut(owner) {
             pending.asked += 1;
             pending.heard = now;
@@ -87,6 +86,45 @@ impl Mux {
             // Told when the client comes back with what was asked before.
             _ => Ok(()),
         }
+    }
+
+    /// A question that belongs to no call: in a session of its own only the one client can be meant.
+    fn ask_client(
+        &mut self,
+        id: Id<'_>,
+        method: &str,
+        params: Option<&str>,
+        needed: Capability,
+        now: Instant,
+    ) -> Result<(), Why> {
+        let Some(client) = &self.terms.private else { return Err(self.no_owner()) };
+        if !client.can_be_asked || !client.profile.as_ref().is_some_and(|profile| profile.can(needed)) {
+            let needed = needed.name();
+            return Err((METHOD_NOT_FOUND, format!("The client of this session cannot be asked, or not for {needed}")));
+        }
+        let client = client.id;
+        if self.asked.iter().filter(|(_, asked)| asked.call.is_none()).count() >= usize::from(ASKED_BY_CALL_MAX) {
+            return Err(full());
+        }
+        let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
+        let number = self.asked.insert(Asked { call: None, since: now, by }).map_err(|_| full())?;
+        self.next_check = self.next_check.min(now + self.knobs.input);
+        (self.shared.ask)(client, self.question(number, method, params));
+        Ok(())
+    }
+
+    /// Questions that belong to no call, and were not replied to in time. When the next one will be late.
+    pub(super) fn end_asking(&mut self, now: Instant) -> Option<Instant> {
+        let wait = self.knobs.input;
+        for number in self.asked.numbers(|asked| asked.call.is_none() && asked.since + wait <= now) {
+            if let Some(Asked { by: By::Request { id, .. }, .. }) = self.asked.remove(number) {
+                let mut error = Vec::new();
+                let message = format!("The client has not replied for {} ms", wait.as_millis());
+                answer::error_object(&mut error, INTERNAL_ERROR, &message, None);
+                self.respond_later(&id, &Reply::Error(error));
+            }
+        }
+        self.asked.iter().filter(|(_, asked)| asked.call.is_none()).map(|(_, asked)| asked.since + wait).min()
     }
 
     /// A modern client is told what it would have to declare, and its call ends (spec 2026-07-28
@@ -130,7 +168,7 @@ impl Mux {
     /// A client's reply.
     pub(super) fn replied(&mut self, number: u64, reply: Reply, now: Instant, sink: &mut impl Sink) {
         let Some(asked) = self.asked.remove(number) else { return };
-        if let Some(pending) = self.pending.get_mut(asked.call) {
+        if let Some(pending) = asked.call.and_then(|call| self.pending.get_mut(call)) {
             pending.asked -= 1;
             pending.heard = now;
         }
@@ -140,13 +178,17 @@ impl Mux {
                 respond(&mut self.text, &id, &reply);
                 put(&mut self.put, sink, Outgoing { text: &self.text, purpose: Purpose::Response });
             }
-            By::Result(at) => self.input_came(asked.call, at, reply, now, sink),
+            By::Result(at) => {
+                if let Some(call) = asked.call {
+                    self.input_came(call, at, reply, now, sink);
+                }
+            }
         }
     }
 
     /// The call is over: whatever its server has asked is void.
     pub(super) fn unask(&mut self, call: u64) {
-        for number in self.asked.numbers(|asked| asked.call == call) {
+        for number in self.asked.numbers(|asked| asked.call == Some(call)) {
             if let Some(Asked { by: By::Request { id, .. }, .. }) = self.asked.remove(number) {
                 self.respond_later(&id, &Reply::Gone);
             }
@@ -158,6 +200,10 @@ impl Mux {
         respond(&mut text, id, reply);
         self.later.push(Later::Respond(text));
     }
+}
+
+fn full() -> Why {
+    (INTERNAL_ERROR, "Too many questions wait for replies; ask again later".to_owned())
 }
 
 /// Whether the client of a call has said that it can be asked this.

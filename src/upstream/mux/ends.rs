@@ -50,6 +50,9 @@ impl Mux {
             }
         }
         self.end_waiting(now);
+        if let Some(late) = self.end_asking(now) {
+            next = next.min(late);
+        }
         // Not more often than every 10 ms, however many wait.
         self.next_check = next.max(now + Duration::from_millis(10));
     }
@@ -71,6 +74,10 @@ impl Mux {
             }
         }
         self.upstream.counts.add_uses(&mut self.uses);
+        // What belongs to no call ends with the link, too.
+        for number in self.asked.numbers(|_| true) {
+            self.asked.remove(number);
+        }
         self.fail_watches(trouble);
         // With the link goes whatever went on behind it.
         self.cancelled.iter_mut().for_each(|(_, until)| *until = now);

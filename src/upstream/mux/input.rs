@@ -42,10 +42,11 @@ impl Mux {
     fn write_questions(&mut self, call: u64, until: Instant, out: &mut Vec<u8>) {
         let expires = until.saturating_duration_since(self.shared.began);
         let state = self.shared.secret.seal(&self.upstream.name, Claim { number: self.tag | call, expires });
-        let questions = self.asked.iter().filter(|(_, asked)| asked.call == call).filter_map(|(number, asked)| {
-            let By::Request { method, params, .. } = &asked.by else { return None };
-            Some((key(number), &**method, params.as_deref()))
-        });
+        let questions =
+            self.asked.iter().filter(|(_, asked)| asked.call == Some(call)).filter_map(|(number, asked)| {
+                let By::Request { method, params, .. } = &asked.by else { return None };
+                Some((key(number), &**method, params.as_deref()))
+            });
         bridge::write_input_required(out, questions, &state);
     }
 
@@ -95,7 +96,7 @@ impl Mux {
     fn resume(&mut self, number: u64, responses: Option<&str>, task: Box<Task>, now: Instant, sink: &mut impl Sink) {
         for (key_text, response) in responses.and_then(json::members).into_iter().flatten() {
             let asked = key_text.strip_prefix(KEY).and_then(super::speech::number);
-            let asked = asked.filter(|&asked| self.asked.get(asked).is_some_and(|asked| asked.call == number));
+            let asked = asked.filter(|&asked| self.asked.get(asked).is_some_and(|asked| asked.call == Some(number)));
             let Some(Asked { by: By::Request { id, .. }, .. }) = asked.and_then(|asked| self.asked.remove(asked))
             else {
                 continue;
@@ -167,7 +168,7 @@ impl Mux {
             state: required.state.map(Into::into),
         };
         let asked: Vec<_> = (0..required.questions.len())
-            .filter_map(|at| self.asked.insert(Asked { call: next, by: By::Result(at) }).ok())
+            .filter_map(|at| self.asked.insert(Asked { call: Some(next), since: now, by: By::Result(at) }).ok())
             .collect();
         let questions: Vec<_> = asked
             .iter()

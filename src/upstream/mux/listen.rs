@@ -426,7 +426,7 @@ impl Mux {
 
     /// Whether anything but the probe and the lists is going on.
     pub(in crate::upstream) fn is_busy(&self) -> bool {
-        self.calls > 0 || !self.watches.by_uri.is_empty()
+        self.calls > 0 || self.asked.len() > 0 || !self.watches.by_uri.is_empty()
     }
 }
 

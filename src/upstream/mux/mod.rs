@@ -213,7 +213,8 @@ impl Mux {
 
     /// When [`Self::check`] is to be called, if anything waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.pending.len() > 0 || self.counted || self.watches.waits()).then_some(self.next_check)
+        (self.pending.len() > 0 || self.asked.len() > 0 || self.counted || self.watches.waits())
+            .then_some(self.next_check)
     }
 
     /// Something to do for a client.

@@ -73,8 +73,9 @@ pub(super) struct Input {
 
 /// A question that waits for a client's reply.
 pub(super) struct Asked {
-    /// The call that it belongs to.
-    pub(super) call: u64,
+    /// The call that it belongs to; on a session of a single client there may be none.
+    pub(super) call: Option<u64>,
+    pub(super) since: Instant,
     pub(super) by: By,
 }
 

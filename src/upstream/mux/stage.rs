@@ -1,6 +1,6 @@
 //! A stage for tests: a multiplexer whose server, clients and clock are played by the test.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -57,6 +57,8 @@ pub(crate) struct Stage {
     pub(crate) now: Instant,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) seats: Arc<Seats>,
+    /// What clients were asked outside of their calls.
+    pub(crate) unowned: Arc<Mutex<Vec<(u128, Question)>>>,
     next_call: u64,
     _poll: mio::Poll,
 }
@@ -71,13 +73,21 @@ pub(crate) fn shared(
     offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
     spread: impl Fn(News) + Send + Sync + 'static,
 ) -> Arc<Shared> {
+    shared_asking(offers, spread, |_, _| {})
+}
+
+fn shared_asking(
+    offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
+    spread: impl Fn(News) + Send + Sync + 'static,
+    ask: impl Fn(u128, Question) + Send + Sync + 'static,
+) -> Arc<Shared> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let tools = Arc::new(Tools::new(embedded::Config::default(), String::new));
     let embedded = Embedded::new(tools, runtime.handle().clone());
     let directories = Arc::new(ArcSwap::from_pointee(Directory::embedded(embedded)));
     // A runtime must not be dropped inside another one.
     runtime.shutdown_background();
-    Arc::new(Shared::new(offers, spread, Arc::new(Loudness::new(directories))).expect("randomness"))
+    Arc::new(Shared::new(offers, spread, ask, Arc::new(Loudness::new(directories))).expect("randomness"))
 }
 
 pub(crate) fn inbox() -> (mio::Poll, Arc<Inbox>) {
@@ -116,14 +126,26 @@ impl Stage {
     }
 
     pub(crate) fn with(server: Revision, knobs: Knobs, http: bool) -> Self {
+        Self::of(server, knobs, http, None)
+    }
+
+    /// The session of a single client.
+    pub(crate) fn of_one(server: Revision, client: Client) -> Self {
+        Self::of(server, Knobs::default(), false, Some(client))
+    }
+
+    fn of(server: Revision, knobs: Knobs, http: bool, private: Option<Client>) -> Self {
         let (poll, inbox) = inbox();
         let upstream = Arc::new(Upstream::new("files", false));
+        let unowned: Arc<Mutex<Vec<_>>> = Arc::default();
+        let asked = Arc::clone(&unowned);
+        let shared = shared_asking(|_, _| {}, |_| {}, move |client, it| asked.lock().unwrap().push((client, it)));
         let features = Features::TOOLS.and(Features::RESOURCES).and(Features::SUBSCRIBE).and(Features::LOGGING);
-        let terms = Terms { revision: server, features, http, private: None };
+        let terms = Terms { revision: server, features, http, private };
         let now = Instant::now();
-        let mux = Mux::new(Arc::clone(&upstream), shared(|_, _| {}, |_| {}), knobs, terms, 0, 0, now);
+        let mux = Mux::new(Arc::clone(&upstream), shared, knobs, terms, 0, 0, now);
         let (sent, seats) = (Sent::default(), Seats::new(1_000));
-        Self { mux, upstream, sent, now, inbox, seats, next_call: 0, _poll: poll }
+        Self { mux, upstream, sent, now, inbox, seats, unowned, next_call: 0, _poll: poll }
     }
 
     pub(crate) fn ticket(&mut self) -> (Ticket, Caller) {

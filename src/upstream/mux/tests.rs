@@ -486,3 +486,34 @@ fn progress_that_says_nothing_of_progress_is_a_stray() {
     }
     assert_eq!((stage.letters().len(), stage.strays()), (0, 2));
 }
+
+#[test]
+fn a_question_of_no_call_reaches_the_client_of_the_session_and_its_reply_the_server() {
+    let ask = |id: u64| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#);
+    let mut stage = Stage::of_one(LEGACY, client(r#"{"roots":{}}"#));
+    let asked = |stage: &Stage| std::mem::take(&mut *stage.unowned.lock().unwrap());
+    stage.says(&ask(1));
+    let (who, question) = asked(&stage).pop().expect("a question");
+    assert_eq!((who, &*question.method), (7, "roots/list"));
+    question.settle(reply(r#"{"roots":[]}"#));
+    stage.errands();
+    assert_eq!(*stage.last(), json!({"jsonrpc":"2.0","id":1,"result":{"roots":[]}}));
+    stage.says(r#"{"jsonrpc":"2.0","id":2,"method":"elicitation/create"}"#);
+    assert_eq!(stage.last()["error"]["code"], -32601, "not declared");
+    for id in 10..19 {
+        stage.says(&ask(id));
+    }
+    assert_eq!((&stage.last()["id"], &stage.last()["error"]["code"]), (&json!(18), &json!(-32603)), "eight wait");
+    let waiting = asked(&stage);
+    assert_eq!(waiting.len(), 8);
+    stage.passes(Duration::from_secs(601));
+    assert_eq!(stage.sent.texts.iter().filter(|text| text["error"]["code"] == -32603).count(), 9, "too late");
+    let before = stage.sent.texts.len();
+    drop(waiting);
+    stage.errands();
+    assert_eq!(stage.sent.texts.len(), before, "each is replied to once");
+    assert!(stage.mux.deadline().is_none());
+    let mut modern = Stage::of_one(LEGACY, Client { can_be_asked: false, ..client(r#"{"roots":{}}"#) });
+    modern.says(&ask(1));
+    assert_eq!(modern.last()["error"]["code"], -32601);
+}
