@@ -12,9 +12,9 @@ use tokio::time::{sleep, sleep_until};
 use super::handle::{Client, Door, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
 use super::lists::Lists;
-use super::mux::{Heard, Mux, Own, Terms};
+use super::mux::{Mux, Own, Terms};
 use super::offers::Standing;
-use super::probe::{Agreed, Finding, Question, judge};
+use super::probe::{Agreed, Finding, Question, judge, late};
 use super::sessions::Sessions;
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
@@ -146,6 +146,7 @@ impl Life {
         for errand in aside {
             self.mux.note(errand);
         }
+        self.mux.end_probes(Instant::now());
         let Some(begun) = begun else { return Ok(()) };
         let (mut link, agreed) = begun.inspect_err(|trouble| self.mux.drop_kept(trouble))?;
         self.serving = Some(Instant::now());
@@ -167,9 +168,7 @@ impl Life {
         self.show(State::Probing);
         let mut question = Question::first(self.knobs.era);
         loop {
-            let wait = if question.is_probe(self.knobs.era) { self.knobs.probe } else { OWN_WAIT };
-            let heard = self.ask(&mut link, question, wait).await?;
-            match judge(question, &heard, self.knobs.era) {
+            match self.ask(&mut link, question).await? {
                 Finding::Ask(next) => question = next,
                 Finding::Hopeless(trouble) => return Err(trouble),
                 Finding::Agreed(agreed) => {
@@ -197,26 +196,33 @@ impl Life {
         tracing::info!(upstream = &*self.upstream.name, revision = version, "connected");
     }
 
-    /// One question, and its answer; what else comes meanwhile is handled.
-    async fn ask(&mut self, link: &mut Link, question: Question, wait: Duration) -> Result<Heard, Trouble> {
+    /// One question, and what its answer says; or what a late answer to an earlier one does. What else comes meanwhile is
+    /// handled.
+    async fn ask(&mut self, link: &mut Link, question: Question) -> Result<Finding, Trouble> {
+        let wait = if question.is_probe(self.knobs.era) { self.knobs.probe } else { OWN_WAIT };
         self.mux.speak_as(question.revision());
-        self.mux.heard.clear();
         let params = question.params(&self.capabilities);
         self.mux.ask(Own::Probe, question.method(), &params, wait, Instant::now(), link);
         loop {
+            for (own, heard) in std::mem::take(&mut self.mux.heard) {
+                let finding = match own {
+                    Own::LateProbe => late(&heard, self.knobs.era),
+                    _ => Some(judge(question, &heard, self.knobs.era)),
+                };
+                if let Some(finding) = finding {
+                    self.mux.lost = None;
+                    return Ok(finding);
+                }
+            }
+            if let Some(trouble) = self.mux.lost.take() {
+                return Err(trouble);
+            }
             let deadline = self.mux.deadline().unwrap_or_else(|| Instant::now() + wait);
             tokio::select! {
                 filled = link.fill() => filled?,
                 () = sleep_until(deadline.into()) => {}
             }
             self.hear(link, Instant::now());
-            if let Some((_, heard)) = self.mux.heard.pop() {
-                self.mux.lost = None;
-                return Ok(heard);
-            }
-            if let Some(trouble) = self.mux.lost.take() {
-                return Err(trouble);
-            }
         }
     }
 

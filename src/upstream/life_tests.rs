@@ -335,3 +335,44 @@ async fn a_modern_server_that_is_slow_to_start_comes_up() {
     assert_eq!(house.upstream.view().revision, Some(Revision::V2026_07_28));
     assert_eq!(house.upstream.counts.restarts.load(Relaxed), 0);
 }
+
+#[tokio::test]
+#[allow(clippy::disallowed_methods)] // A test's task ends with its runtime.
+async fn a_late_word_on_what_a_server_is_counts_whatever_became_of_the_handshake() {
+    for refuses in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.expect("a link");
+            let (reader, mut writer) = socket.into_split();
+            let mut lines = BufReader::new(reader).lines();
+            let mut asked = Vec::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let message: Value = serde_json::from_str(&line).expect("JSON");
+                asked.push(message["id"].clone());
+                let answer = match message["method"].as_str().expect("a method") {
+                    // The first one is answered behind whatever is asked last.
+                    "server/discover" if asked.len() == 1 => continue,
+                    "initialize" if refuses => {
+                        json!({"jsonrpc":"2.0","id":message["id"],"error":{"code":-32601,"message":"no"}})
+                    }
+                    "initialize" | "server/discover" => {
+                        let result = json!({"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}});
+                        json!({"jsonrpc":"2.0","id":asked[0],"result":result})
+                    }
+                    "tools/list" => {
+                        let tools = json!([{"name":"echo","inputSchema":{"type":"object"}}]);
+                        json!({"jsonrpc":"2.0","id":message["id"],"result":{"tools":tools}})
+                    }
+                    _ => continue,
+                };
+                writer.write_all(format!("{answer}\n").as_bytes()).await.expect("a peer");
+            }
+        });
+        let house = House::new(address, Knobs { probe: Duration::from_millis(20), ..quick() }, false);
+        let offer = tokio::time::timeout(Duration::from_secs(20), house.offer()).await.expect("it is there");
+        assert_eq!(&*offer.list(List::Tools)[0].key, "echo");
+        assert_eq!(house.upstream.view().revision, Some(Revision::V2026_07_28));
+        assert_eq!(house.upstream.counts.strays.load(Relaxed), 0);
+    }
+}

@@ -88,6 +88,11 @@ pub(super) fn judge(asked: Question, heard: &Heard, pinned: Option<Era>) -> Find
     match (asked, heard) {
         (Question::Initialize { .. }, Heard::Result(result)) => initialized(text(result)),
         (Question::Initialize { unheard: true }, Heard::Error(_)) => Finding::Ask(Question::DiscoverAgain),
+        (Question::Initialize { unheard: true }, Heard::Failed(trouble))
+            if is_a_no(trouble) && trouble.kind != TroubleKind::Mute =>
+        {
+            Finding::Ask(Question::DiscoverAgain)
+        }
         (Question::Initialize { unheard: false }, Heard::Error(error)) => Finding::Hopeless(Trouble::new(
             TroubleKind::Garbage,
             format!("it refused initialize: {}", message(text(error))),
@@ -112,6 +117,12 @@ pub(super) fn judge(asked: Question, heard: &Heard, pinned: Option<Era>) -> Find
         }
         (_, Heard::Failed(trouble)) => Finding::Hopeless(trouble.clone()),
     }
+}
+
+/// What a late answer to `server/discover` says. None: nothing that helps, and the question asked since is waited for.
+pub(super) fn late(heard: &Heard, pinned: Option<Era>) -> Option<Finding> {
+    let Heard::Result(_) = heard else { return None };
+    Some(judge(Question::DiscoverAgain, heard, pinned)).filter(|finding| matches!(finding, Finding::Agreed(_)))
 }
 
 /// Whether a failure means that the server does not know the question, rather than that it is not there.
@@ -281,8 +292,17 @@ mod tests {
         assert!(matches!(judge(INITIALIZE, &error(-32601), None), Finding::Hopeless(_)));
         let modern = result(r#"{"supportedVersions":["2026-07-28"],"capabilities":{}}"#);
         assert!(matches!(judge(Question::DiscoverAgain, &modern, None), Finding::Agreed(_)));
+        for status in [400, 404, 405] {
+            let refused = Heard::Failed(Trouble::new(TroubleKind::HttpStatus, "").with_status(status));
+            assert_eq!(judge(late, &refused, None), Finding::Ask(Question::DiscoverAgain), "{status}");
+            assert!(matches!(judge(INITIALIZE, &refused, None), Finding::Hopeless(_)), "{status}");
+        }
         for heard in [error(-32601), result("{}"), Heard::Failed(Trouble::new(TroubleKind::Mute, ""))] {
             assert!(matches!(judge(Question::DiscoverAgain, &heard, None), Finding::Hopeless(_)), "{heard:?}");
+        }
+        assert!(matches!(super::late(&modern, None), Some(Finding::Agreed(_))));
+        for heard in [error(-32601), result("{}"), Heard::Failed(Trouble::new(TroubleKind::Lost, ""))] {
+            assert_eq!(super::late(&heard, None), None, "{heard:?}");
         }
         assert!(Question::Discover.is_probe(None) && !Question::Discover.is_probe(Some(Era::Modern)));
     }

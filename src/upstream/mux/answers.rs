@@ -128,7 +128,7 @@ impl Mux {
 
     pub(super) fn own_ended(&mut self, number: u64, own: Own, heard: Heard, now: Instant) {
         match own {
-            Own::Probe | Own::Page(_) => self.heard.push((own, heard)),
+            Own::Probe | Own::LateProbe | Own::Page(_) => self.heard.push((own, heard)),
             Own::Subscribe(uri) => self.subscribe_ended(&uri, &heard, now),
             Own::Unsubscribe(uri) => self.unsubscribe_ended(&uri, now),
             Own::Listen => self.listen_ended(number, &heard, now),

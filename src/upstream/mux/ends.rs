@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::pending::{Pending, Work};
+use super::pending::{Later, Pending, Work};
 use super::{HAUNTS, Heard, Knobs, Mux, Own, Sink};
 use crate::actor::Answer;
-use crate::mcp::{Method, Parcel};
+use crate::mcp::{Era, Method, Parcel};
 use crate::meter::Named;
 use crate::upstream::handle::Task;
 use crate::upstream::trouble::{Trouble, TroubleKind};
@@ -36,18 +36,17 @@ impl Mux {
             due <= now
         });
         for number in late {
+            if self.overlook(number, now) {
+                continue;
+            }
             let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
             let work = self.pending.get(number).map(|pending| &pending.work);
-            let probe = matches!(work, Some(Work::Own(Own::Probe, _)));
             let own = matches!(work, Some(Work::Own(..)));
             let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
             self.fail(number, &trouble, now);
             self.forget(number, if own { now } else { now + HAUNTS });
-            // A handshake must not be cancelled (spec 2025-11-25 basic/utilities/cancellation). All else is: over HTTP that
-            // gives its connection back.
-            if !probe {
-                self.tell_cancelled(number, sink);
-            }
+            // Over HTTP that gives its connection back.
+            self.tell_cancelled(number, sink);
         }
         self.end_waiting(now);
         if let Some(late) = self.end_asking(now) {
@@ -55,6 +54,32 @@ impl Mux {
         }
         // Not more often than every 10 ms, however many wait.
         self.next_check = next.max(now + Duration::from_millis(10));
+    }
+
+    /// A probe without an answer waits on, and whoever asked is told so far: a handshake must not be cancelled (spec
+    /// 2025-11-25 basic/utilities/cancellation), and a slow server may answer yet. False: it is another request.
+    fn overlook(&mut self, number: u64, now: Instant) -> bool {
+        let Some(pending) = self.pending.get_mut(number) else { return false };
+        let Work::Own(own @ Own::Probe, wait) = &mut pending.work else { return false };
+        (*own, *wait) = (Own::LateProbe, Duration::ZERO);
+        let waited = now - pending.since;
+        let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
+        self.heard.push((Own::Probe, Heard::Failed(trouble)));
+        true
+    }
+
+    /// It is known who is there, or that nobody is: what else was asked for that is of no interest any more.
+    pub(in crate::upstream) fn end_probes(&mut self, now: Instant) {
+        let is_probe = |pending: &mut Pending| matches!(pending.work, Work::Own(Own::Probe | Own::LateProbe, _));
+        for number in self.pending.numbers(is_probe) {
+            self.remove(number);
+            self.forget(number, now);
+            // A handshake must not be cancelled; but a modern server has none, and over HTTP this only closes a connection.
+            if self.terms.http && self.terms.revision.era() == Era::Modern {
+                self.later.push(Later::Cancelled(number));
+            }
+        }
+        self.heard.clear();
     }
 
     /// The link is at its end: every call fails by name, but those of which no byte was sent are kept, once.

@@ -446,3 +446,25 @@ fn what_was_watched_stays_watched_if_the_next_link_fails_before_the_servers_word
     stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 1 });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
 }
+
+#[test]
+fn a_probe_is_waited_for_beyond_its_time_until_it_is_known_who_is_there() {
+    let mut stage = Stage::new(MODERN);
+    let ask = |stage: &mut Stage, method| {
+        let wait = Duration::from_secs(3);
+        stage.mux.ask(Own::Probe, method, "", wait, stage.now, &mut stage.sent).expect("room")
+    };
+    let first = ask(&mut stage, "server/discover");
+    stage.passes(Duration::from_secs(4));
+    assert!(
+        matches!(&stage.mux.heard[..], [(Own::Probe, Heard::Failed(trouble))] if trouble.kind == TroubleKind::Mute)
+    );
+    stage.mux.heard.clear();
+    let second = ask(&mut stage, "initialize");
+    stage.answers(first, r#"{"late":1}"#);
+    assert_eq!(stage.mux.heard, [(Own::LateProbe, Heard::Result(br#"{"late":1}"#.to_vec()))]);
+    stage.mux.end_probes(stage.now);
+    stage.answers(second, "{}");
+    assert!(stage.mux.heard.is_empty() && stage.mux.deadline().is_none());
+    assert_eq!((stage.strays(), stage.sent.texts.len()), (0, 2), "a handshake is not cancelled");
+}

@@ -50,6 +50,8 @@ pub(super) struct Parked {
 pub(in crate::upstream) enum Own {
     /// Which era, and what it can do.
     Probe,
+    /// The same, asked before and not answered in time: a late word on it still counts.
+    LateProbe,
     /// A page of a list.
     Page(List),
     /// A level of log messages.
