@@ -14,13 +14,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, reload};
 
+use lakh::admin;
 use lakh::cli::catalogue::Unlisted;
 use lakh::cli::fetch::Unfetched;
 use lakh::cli::profile::Unprofiled;
 use lakh::cli::{Cli, Command, Serve, catalogue, doctor, profile, simulate};
 use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
-use lakh::tree::{Ground, Tree};
+use lakh::tree::{Ground, Tree, survey};
 use lakh::upstream::minder;
 
 // An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
@@ -37,6 +38,8 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 const EXIT_USAGE: u8 = 64;
 /// Ended by a second signal, with answers owed.
 const EXIT_HURRIED: i32 = 1;
+/// What is logged beside a catalogue, if the user has said nothing: who did not come, and why, is told at the end.
+const QUIET_LOG: &str = "warn,lakh::upstream::life=error,bastion=off";
 /// How often the main thread looks for a signal.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -79,14 +82,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             let fits = doctor::run(connections, &Host::read(), &mut io::stdout().lock())?;
             Ok(if fits { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Catalogue(args) => match catalogue::run(&args, &mut io::stdout().lock()) {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error @ Unlisted::Unfetched(Unfetched::Address(_))) => Err(error.into()),
-            Err(error) => {
-                eprintln!("lakh catalogue: {error}");
-                Ok(ExitCode::FAILURE)
-            }
-        },
+        Command::Catalogue(args) => show_catalogue(&args),
         Command::Profile(args) => match profile::run(&args, &mut io::stdout().lock()) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error @ Unprofiled::Unfetched(Unfetched::Address(_))) => Err(error.into()),
@@ -110,6 +106,33 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::SimulateGateway { args } => Err(simulate::become_gateway(&std::env::current_exe()?, &args).into()),
     }
+}
+
+fn show_catalogue(args: &catalogue::Args) -> Result<ExitCode, Box<dyn Error>> {
+    let mut out = io::stdout().lock();
+    let Some(flags) = args.own_servers() else {
+        return match catalogue::run(args, &mut out) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error @ Unlisted::Unfetched(Unfetched::Address(_))) => Err(error.into()),
+            Err(error) => {
+                eprintln!("lakh catalogue: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+        };
+    };
+    minder::set_program("/proc/self/exe".into());
+    let config = configure(&flags)?;
+    let log = if config.log == Config::default().log { QUIET_LOG } else { &config.log };
+    tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(log_filter(log)?).init();
+    let survey = survey(&config, |line| eprintln!("{line}"))?;
+    catalogue::print(&admin::listing(&survey.directory, args.json), &mut out)?;
+    for missing in &survey.missing {
+        eprintln!("lakh catalogue: {missing}");
+    }
+    if !survey.missing.is_empty() {
+        eprintln!("LAKH_LOG=info shows what they say on standard error.");
+    }
+    Ok(if survey.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What files, variables and flags say, and a word on standard error about what of it is left out.

@@ -22,6 +22,13 @@ pub(super) struct Row {
     description: String,
 }
 
+/// All that is offered, as `/catalogue` tells it: as JSON, or a line each for people.
+#[must_use]
+pub fn listing(directory: &Directory, as_json: bool) -> String {
+    // Rows of texts and truths can always be written as JSON.
+    if as_json { serde_json::to_string(&rows(directory)).unwrap_or_default() } else { text(directory) }
+}
+
 pub(super) fn rows(directory: &Directory) -> Vec<Row> {
     let row = |entry: crate::upstream::Listed<'_>| Row {
         kind: match entry.list {

@@ -28,6 +28,7 @@ use crate::monitor::Profiler;
 use crate::upstream::Directories;
 use crate::upstream::mux::tally::Uses;
 
+pub use catalogue::listing;
 pub use config::Config;
 pub use tree_view::{Child, Group, TreeView};
 pub use upstreams::UpstreamView;

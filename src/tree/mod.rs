@@ -18,6 +18,7 @@ mod listen;
 mod reload;
 mod services;
 mod supervisor;
+mod survey;
 mod upstreams;
 
 use std::io;
@@ -35,6 +36,7 @@ use crate::monitor::Profiler;
 use crate::upstream::embedded::{Embedded, Tools};
 
 pub use reload::{Ground, Reloaded, Relog, Reread};
+pub use survey::{Survey, survey};
 pub use upstreams::Changes;
 
 use listen::Reservation;

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::conn::House;
 use crate::mcp::{CatalogueConfig, List};
 use crate::upstream::config::One;
-use crate::upstream::embedded::{Embedded, Offered};
+use crate::upstream::embedded::Embedded;
 use crate::upstream::handle::State;
 use crate::upstream::life::live;
 use crate::upstream::mux::tally::Uses;
@@ -120,11 +120,7 @@ impl Upstreams {
             None => Arc::new(Upstream::new(one.name.as_str(), one.per_session)),
         });
         let handles: Vec<_> = handles.collect();
-        let offered = match config.embedded.offered {
-            Offered::Auto => ones.is_empty(),
-            Offered::Always => true,
-            Offered::Never => false,
-        };
+        let offered = config.embedded.offered.is_offered(!ones.is_empty());
         // Before the old ones end: new calls wait at the new ones.
         let embedded = offered.then(|| self.embedded.clone());
         self.offers.configure(config.catalogue.clone(), embedded, &handles);

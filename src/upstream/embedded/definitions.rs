@@ -34,6 +34,18 @@ pub enum Offered {
     Never,
 }
 
+impl Offered {
+    /// Whether they are offered with, or without, upstreams beside them.
+    #[must_use]
+    pub const fn is_offered(self, beside_upstreams: bool) -> bool {
+        match self {
+            Self::Auto => !beside_upstreams,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
