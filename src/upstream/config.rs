@@ -31,6 +31,9 @@ pub struct Config {
     pub tcp: String,
     /// The URL of a server that speaks over a WebSocket.
     pub ws: String,
+    /// For `https://` and `wss://`: a PEM file with the certificates of the authorities that are trusted, instead of those
+    /// that the host trusts (its package of certificates, or what SSL_CERT_FILE names); empty: the host's.
+    pub ca_file: String,
     /// Whether clients share one session with it, or have one each.
     pub sharing: Sharing,
     /// Which era of MCP it is spoken to in.
@@ -102,6 +105,7 @@ impl Default for Config {
             http: String::new(),
             tcp: String::new(),
             ws: String::new(),
+            ca_file: String::new(),
             sharing: Sharing::default(),
             era: Speaks::default(),
             // A TCP handshake with two lost packets, and a child that a cold machine starts.

@@ -18,8 +18,10 @@ crate::named! {
         NotStarted = "not_started",
         /// The process ended, or closed its stdout.
         Exited = "exited",
-        /// No connection: nobody listens, or the name or the certificate is no good.
+        /// No connection: nobody listens, or the name is no good.
         Refused = "refused",
+        /// The certificate of its end of TLS is not one that we trust, or there is nobody whom we trust.
+        Untrusted = "untrusted",
         /// The connection broke.
         Lost = "lost",
         /// Nothing came in time.
@@ -102,6 +104,7 @@ impl Trouble {
             || match self.kind {
                 TroubleKind::NotStarted
                 | TroubleKind::Refused
+                | TroubleKind::Untrusted
                 | TroubleKind::Redirected
                 | TroubleKind::SessionLost
                 | TroubleKind::Handshake
@@ -122,7 +125,11 @@ impl Trouble {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self.kind {
-            TroubleKind::Redirected | TroubleKind::Unauthorized | TroubleKind::NotMcp | TroubleKind::TooLong => false,
+            TroubleKind::Redirected
+            | TroubleKind::Unauthorized
+            | TroubleKind::NotMcp
+            | TroubleKind::TooLong
+            | TroubleKind::Untrusted => false,
             TroubleKind::HttpStatus => self.status.is_none_or(|status| status >= 500),
             _ => true,
         }
@@ -154,6 +161,7 @@ impl Trouble {
             TroubleKind::NotStarted => "cannot be started",
             TroubleKind::Exited => "has ended",
             TroubleKind::Refused => "cannot be reached",
+            TroubleKind::Untrusted => "its TLS certificate is not accepted",
             TroubleKind::Lost => "connection lost before an answer",
             TroubleKind::Mute => "no answer in time",
             TroubleKind::TooLong => "its answer is longer than message_bytes_max",
@@ -217,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_only_an_operator_can_change_is_not_to_be_retried() {
-        for kind in [TroubleKind::Redirected, TroubleKind::Unauthorized, TroubleKind::NotMcp] {
+        for kind in [TroubleKind::Redirected, TroubleKind::Unauthorized, TroubleKind::NotMcp, TroubleKind::Untrusted] {
             assert_eq!(object(&Trouble::new(kind, ""), None)["data"]["retry"], false, "{kind:?}");
         }
         assert!(!Trouble::new(TroubleKind::HttpStatus, "").with_status(400).may_pass());

@@ -139,6 +139,7 @@ impl Config {
             ("cwd", !child && !self.cwd.is_empty()),
             ("env", !child && !self.env.0.is_empty()),
             ("headers", (child || knob == "tcp") && !self.headers.0.is_empty()),
+            ("ca_file", (child || knob == "tcp") && !self.ca_file.is_empty()),
         ];
         let idle = idle.into_iter().filter(|(_, is_set)| *is_set);
         reader.wrong.extend(idle.map(|(other, _)| Unusable::Idle(reader.name.to_owned(), other, knob)));
@@ -181,7 +182,13 @@ impl Config {
                     reader.refuse(knob, &format!("{public}{why}"));
                 }
                 let headers = reader.pairs("headers", &self.headers.0, is_header);
-                if knob == "http" { Target::Http { url, headers } } else { Target::WebSocket { url, headers } }
+                let ca_file = reader.expand("ca_file", &self.ca_file)?;
+                let ca_file = (!ca_file.is_empty()).then(|| ca_file.into());
+                if knob == "http" {
+                    Target::Http { url, headers, ca_file }
+                } else {
+                    Target::WebSocket { url, headers, ca_file }
+                }
             }
         })
     }
@@ -208,21 +215,29 @@ impl Config {
 }
 
 impl One {
-    /// What may be wrong with it and need not be: a program that is not found may be installed by the time it is tried
-    /// again.
+    /// What may be wrong with it and need not be: what is not found may be there by the time it is tried again.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
-        let Target::Child { command, env, cwd, .. } = &self.target else { return None };
-        let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.into());
-        let path = path.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
-        let is_there = if command.contains('/') {
-            cwd.as_deref().unwrap_or(Path::new("")).join(command).exists()
-        } else {
-            std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
-        };
         let name = &self.name;
-        (!is_there)
-            .then(|| format!("`upstreams.{name}`: there is no program {command:?}; install it, or name its path"))
+        match &self.target {
+            Target::Child { command, env, cwd, .. } => {
+                let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.into());
+                let path = path.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
+                let is_there = if command.contains('/') {
+                    cwd.as_deref().unwrap_or(Path::new("")).join(command).exists()
+                } else {
+                    std::env::split_paths(&path).any(|folder| folder.join(command).is_file())
+                };
+                (!is_there).then(|| {
+                    format!("`upstreams.{name}`: there is no program {command:?}; install it, or name its path")
+                })
+            }
+            Target::Http { ca_file: Some(file), .. } | Target::WebSocket { ca_file: Some(file), .. } => {
+                let what = || format!("`upstreams.{name}.ca_file`: there is no file {file:?}; name the right one");
+                (!file.exists()).then(what)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -340,7 +355,11 @@ mod tests {
         let one = resolved("http = \"https://h:1/mcp?key=1\"\nheaders.A = \"${TOKEN}\"\ncall_ms = 0").unwrap();
         assert_eq!(
             one.target,
-            Target::Http { url: "https://h:1/mcp?key=1".into(), headers: vec![("A".into(), "a b".into())] }
+            Target::Http {
+                url: "https://h:1/mcp?key=1".into(),
+                headers: vec![("A".into(), "a b".into())],
+                ca_file: None
+            }
         );
         assert_eq!((one.shown.as_str(), one.knobs.call), ("https://h:1/mcp", Duration::ZERO));
         assert_eq!(resolved("tcp = \"[::1]:9\"").unwrap().target, Target::Tcp("[::1]:9".into()));
@@ -358,6 +377,7 @@ mod tests {
             ("command = \"a ${NONE}\"", "${NONE}, which is not set"),
             ("command = \"a\"\nheaders.A = \"b\"", "`upstreams.x.headers` has no meaning for `command`"),
             ("tcp = \"h:1\"\ncwd = \"b\"", "`upstreams.x.cwd` has no meaning for `tcp`"),
+            ("tcp = \"h:1\"\nca_file = \"b\"", "`upstreams.x.ca_file` has no meaning for `tcp`"),
             ("http = \"h:1\"", "neither http:// nor https://"),
             ("http = \"ws://h\"", "neither http:// nor https://"),
             ("ws = \"http://h\"", "neither ws:// nor wss://"),
@@ -396,12 +416,15 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_a_warning() {
+    fn what_is_not_there_is_a_warning() {
         assert_eq!(resolved("command = \"sh -c true\"").unwrap().warning(), None);
         assert_eq!(resolved("command = \"./sh\"\ncwd = \"/bin\"").unwrap().warning(), None);
-        for missing in
-            ["command = \"no-such-program\"", "command = \"/no/such\"", "command = \"sh\"\nenv.PATH = \"/no\""]
-        {
+        for missing in [
+            "command = \"no-such-program\"",
+            "command = \"/no/such\"",
+            "command = \"sh\"\nenv.PATH = \"/no\"",
+            "http = \"https://h\"\nca_file = \"/no/such.pem\"",
+        ] {
             let warning = resolved(missing).unwrap().warning();
             assert!(warning.is_some_and(|warning| warning.contains("`upstreams.x`")), "{missing}");
         }

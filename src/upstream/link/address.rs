@@ -1,6 +1,7 @@
 //! Where a server is on the network: a URL taken apart, and the connection to it, with TLS where the URL asks for it.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,9 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use super::tls;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
 /// A URL of an upstream.
@@ -29,8 +31,9 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `plain` and `secure` are the schemes: `http` and `https`, or `ws` and `wss`.
-    pub(super) fn parse(url: &str, plain: &str, secure: &str) -> Result<Self, Trouble> {
+    /// `plain` and `secure` are the schemes: `http` and `https`, or `ws` and `wss`. `ca_file` names the authorities that
+    /// are trusted, if not those of the host.
+    pub(super) fn parse(url: &str, [plain, secure]: [&str; 2], ca_file: Option<&Path>) -> Result<Self, Trouble> {
         let wrong = |why: &str| Trouble::new(TroubleKind::Refused, format!("{url}: {why}")).unsent();
         let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
         let is_secure = match uri.scheme_str() {
@@ -48,7 +51,8 @@ impl Address {
         let host = if port == usual { name.to_owned() } else { format!("{name}:{port}") };
         let tls = if is_secure {
             let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
-            Some((tls()?, ServerName::try_from(bare).map_err(|_| wrong("has a host that no certificate can name"))?))
+            let name = ServerName::try_from(bare).map_err(|_| wrong("has a host that no certificate can name"))?;
+            Some((tls::config(ca_file)?, name))
         } else {
             None
         };
@@ -58,13 +62,12 @@ impl Address {
     }
 
     pub(super) async fn connect(&self) -> Result<Stream, Trouble> {
-        let refused = |error: io::Error| Trouble::new(TroubleKind::Refused, format!("{}: {error}", self.peer)).unsent();
         let socket = connect(&self.peer).await?;
         Ok(match &self.tls {
             None => Stream::Plain(socket),
             Some((config, name)) => {
                 let tls = TlsConnector::from(Arc::clone(config)).connect(name.clone(), socket).await;
-                Stream::Tls(Box::new(tls.map_err(refused)?))
+                Stream::Tls(Box::new(tls.map_err(|error| tls::refused(&self.peer, &error))?))
             }
         })
     }
@@ -76,21 +79,6 @@ pub(super) async fn connect(address: &str) -> Result<TcpStream, Trouble> {
     let socket = TcpStream::connect(address).await.map_err(refused)?;
     socket.set_nodelay(true).map_err(refused)?;
     Ok(socket)
-}
-
-/// The host's own trust: what its package of certificates, or `SSL_CERT_FILE`, says.
-fn tls() -> Result<Arc<ClientConfig>, Trouble> {
-    let wrong = |why: String| Trouble::new(TroubleKind::Refused, why).unsent();
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err(wrong("no certificates on this host: install ca-certificates, or set SSL_CERT_FILE".into()));
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(format!("TLS: {error}")))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// An open connection, with TLS or without.
@@ -152,7 +140,7 @@ mod tests {
     use super::*;
 
     fn parts(url: &str) -> Result<(String, String, String), String> {
-        let address = Address::parse(url, "http", "https").map_err(|trouble| trouble.detail)?;
+        let address = Address::parse(url, ["http", "https"], None).map_err(|trouble| trouble.detail)?;
         Ok((address.peer, address.host, address.target))
     }
 

@@ -7,6 +7,7 @@ mod http;
 mod lines;
 mod outbox;
 mod pipe;
+mod tls;
 mod ws;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::mcp::Revision;
 use crate::upstream::trouble::{Trouble, TroubleKind};
+use address::Address;
 use child::ChildLink;
 pub use gossip::Gossip;
 use http::HttpLink;
@@ -45,6 +47,8 @@ pub enum Target {
         url: String,
         /// Sent with the upgrade.
         headers: Vec<(String, String)>,
+        /// With TLS: whom to trust, in PEM; none: as the host does.
+        ca_file: Option<PathBuf>,
     },
     /// Streamable HTTP of any revision.
     Http {
@@ -52,6 +56,8 @@ pub enum Target {
         url: String,
         /// Sent with every request.
         headers: Vec<(String, String)>,
+        /// With TLS: whom to trust, in PEM; none: as the host does.
+        ca_file: Option<PathBuf>,
     },
 }
 
@@ -177,11 +183,15 @@ impl Link {
                     let (reader, writer) = address::connect(address).await?.into_split();
                     Inner::Tcp(Pipe::new(reader, writer, limits.message_bytes_max, Gossip::new(name)))
                 }
-                Target::WebSocket { url, headers } => {
-                    Inner::WebSocket(WsLink::open(url, headers, limits, Gossip::new(name)).await?)
+                Target::WebSocket { url, headers, ca_file } => {
+                    let address = Address::parse(url, ["ws", "wss"], ca_file.as_deref())?;
+                    Inner::WebSocket(WsLink::open(&address, headers, limits, Gossip::new(name)).await?)
                 }
                 // Connects when there is something to send.
-                Target::Http { url, headers } => Inner::Http(HttpLink::new(url, headers, limits, Gossip::new(name))?),
+                Target::Http { url, headers, ca_file } => {
+                    let address = Address::parse(url, ["http", "https"], ca_file.as_deref())?;
+                    Inner::Http(HttpLink::new(address, headers, limits, Gossip::new(name))?)
+                }
             }))
         };
         let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {:?}", limits.connect));

@@ -205,7 +205,7 @@ async fn a_tls_server_that_is_none_is_refused() {
     else {
         return;
     };
-    let target = Target::WebSocket { url: format!("wss://{address}/"), headers: vec![] };
+    let target = Target::WebSocket { url: format!("wss://{address}/"), headers: vec![], ca_file: None };
     let trouble = Link::open(&target, "tested", &limits()).await.err().expect("refused");
     assert_eq!((trouble.kind, trouble.is_safe_to_repeat()), (TroubleKind::Refused, true), "{trouble}");
 }

@@ -62,12 +62,11 @@ enum Found {
 
 impl WsLink {
     pub(super) async fn open(
-        url: &str,
+        address: &Address,
         headers: &[(String, String)],
         limits: &Limits,
         gossip: Gossip,
     ) -> Result<Self, Trouble> {
-        let address = Address::parse(url, "ws", "wss")?;
         let mut masks = Masks::default();
         let key = masks.handshake_key();
         let mut request = Vec::new();

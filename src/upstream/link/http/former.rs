@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_on_the_same_server_or_none() {
-        let address = Address::parse("http://127.0.0.1:9/a/sse", "http", "https").unwrap();
+        let address = Address::parse("http://127.0.0.1:9/a/sse", ["http", "https"], None).unwrap();
         let target = address.target.parse().unwrap();
         let endpoint = Endpoint { address, target, connect: Duration::ZERO, message_bytes_max: 1 };
         for (data, resolved) in [

@@ -111,14 +111,13 @@ pub(super) struct HttpLink {
 
 impl HttpLink {
     pub(super) fn new(
-        url: &str,
+        address: Address,
         configured: &[(String, String)],
         limits: &Limits,
         gossip: Gossip,
     ) -> Result<Self, Trouble> {
-        let address = Address::parse(url, "http", "https")?;
         let target = address.target.parse();
-        let target = target.map_err(|_| Trouble::new(TroubleKind::Refused, format!("{url}: is no URL")).unsent())?;
+        let target = target.map_err(|_| Trouble::new(TroubleKind::Refused, "its URL is none").unsent())?;
         let base = headers::base(&address.host, configured)?;
         let (tell, news) = mpsc::channel(NEWS_MAX);
         Ok(Self {

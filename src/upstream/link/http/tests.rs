@@ -39,7 +39,7 @@ async fn server(serve: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) ->
             tokio::spawn(connection(socket, Arc::clone(&all), Arc::clone(&serve)));
         }
     });
-    (Target::Http { url, headers: vec![("X-Key".into(), "k".into())] }, heard)
+    (Target::Http { url, headers: vec![("X-Key".into(), "k".into())], ca_file: None }, heard)
 }
 
 async fn connection(mut socket: TcpStream, all: Heard, serve: Arc<impl Fn(&str, usize) -> Reply>) {
@@ -292,7 +292,7 @@ async fn a_port_where_nobody_listens_fails_each_request_and_is_safe_to_repeat() 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/mcp", listener.local_addr().expect("its address"));
     drop(listener);
-    let mut link = open(&Target::Http { url, headers: vec![] }).await;
+    let mut link = open(&Target::Http { url, headers: vec![], ca_file: None }).await;
     link.put(call(1, MODERN));
     let trouble = next(&mut link).await.1.unwrap_err();
     assert_eq!((trouble.kind, trouble.is_safe_to_repeat()), (TroubleKind::Refused, true));

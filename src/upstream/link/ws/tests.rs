@@ -58,7 +58,7 @@ async fn raw_server<F: Future<Output = ()> + Send + 'static>(
     let url = format!("ws://{}/mcp", listener.local_addr().expect("its address"));
     #[allow(clippy::disallowed_methods)] // Ends with its test's runtime.
     tokio::spawn(async move { serve(listener.accept().await.expect("a client").0).await });
-    Target::WebSocket { url, headers: vec![] }
+    Target::WebSocket { url, headers: vec![], ca_file: None }
 }
 
 /// The same behind an accepted upgrade.
