@@ -224,7 +224,8 @@ fn greet(tree: &Tree) -> io::Result<()> {
         plan.shards
     )?;
     writeln!(out)?;
-    writeln!(out, "clients  {clients}   (newline-delimited JSON over TCP, or ws://{clients}/mcp)")?;
+    let path = &tree.house().config.path;
+    writeln!(out, "clients  {clients}   (http://{clients}{path}, ws://{clients}{path}, or JSON lines over TCP)")?;
     writeln!(out, "admin    http://{admin}   (/health /ready /metrics /upstreams /catalogue /tree ...)")?;
     let upstreams = tree.upstreams();
     let longest = upstreams.iter().map(|upstream| upstream.name.len()).max().unwrap_or_default();
