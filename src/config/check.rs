@@ -19,6 +19,7 @@ impl Config {
     /// Every pair of knobs that contradict each other and every limit of the host that is too small.
     pub fn plan(&self, host: &Host) -> Result<Plan, Unfit> {
         let mut wrong: Vec<String> = self.contradictions().map(str::to_owned).collect();
+        wrong.extend(self.paths());
         wrong.extend(self.upstreams().err().into_iter().flat_map(|unfit| unfit.0));
         let shards = (self.shards > 0).then_some(self.shards);
         match Plan::new(self.guard.connections_max as u64, shards, host) {
@@ -87,6 +88,33 @@ impl Config {
         .filter_map(|(wrong, what)| wrong.then_some(what))
     }
 
+    /// What is wrong with the paths: each is one that a request line can have, and no two are the same.
+    fn paths(&self) -> Vec<String> {
+        let http = &self.conn.http;
+        let paths = [
+            ("conn.path", &self.conn.path),
+            ("conn.http.sse_path", &http.sse_path),
+            ("conn.http.messages_path", &http.messages_path),
+        ];
+        let is_path = |path: &str| {
+            path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
+        };
+        let mut wrong = Vec::new();
+        for (at, (knob, path)) in paths.into_iter().enumerate() {
+            if !is_path(path) {
+                wrong.push(format!(
+                    "`{knob}` = {path:?} is no path: it begins with / and has no blank, ? or #; change it"
+                ));
+            } else if at > 0 && path == "/" {
+                wrong.push(format!("`{knob}` is /, where `conn.path` is served, too; name another path"));
+            }
+            for (other, same) in paths[..at].iter().filter(|(_, other)| *other == path) {
+                wrong.push(format!("`{knob}` and `{other}` are both {same:?}: one would never be served; change one"));
+            }
+        }
+        wrong
+    }
+
     fn too_much(&self, shortfalls: &[Shortfall]) -> String {
         let most = self.guard.connections_max;
         let each: String = shortfalls.iter().map(|shortfall| format!("\n  {shortfall}")).collect();
@@ -126,6 +154,36 @@ mod tests {
         config.conn.outbox_bytes_low = config.conn.outbox_bytes_high;
         let what = config.contradictions().collect::<Vec<_>>().join("\n");
         assert!(what.contains("conn.outbox_bytes_low") && what.contains("lower it"), "{what}");
+    }
+
+    #[test]
+    fn paths_are_paths_and_differ() {
+        let told = |mcp: &str, sse: &str, messages: &str| {
+            let mut config = Config::default();
+            config.conn.path = mcp.into();
+            (config.conn.http.sse_path, config.conn.http.messages_path) = (sse.into(), messages.into());
+            config.paths().join("\n")
+        };
+        for (mcp, sse, messages) in [("/mcp", "/sse", "/messages"), ("/", "/a/b", "/a"), ("/mcp", "/Mcp", "/mcp/")] {
+            assert_eq!(told(mcp, sse, messages), "");
+        }
+        for (paths, words) in [
+            (["/a", "/a", "/b"], ["`conn.http.sse_path`", "`conn.path`"]),
+            (["/a", "/b", "/a"], ["`conn.http.messages_path`", "`conn.path`"]),
+            (["/a", "/b", "/b"], ["`conn.http.messages_path`", "`conn.http.sse_path`"]),
+            (["/a", "/", "/b"], ["`conn.http.sse_path` is /", "`conn.path`"]),
+            (["mcp", "/a", "/b"], ["`conn.path`", "\"mcp\""]),
+            (["", "/a", "/b"], ["`conn.path`", "is no path"]),
+            (["/mcp", "/a?b", "/b"], ["`conn.http.sse_path`", "is no path"]),
+            (["/mcp", "/a", "/b c"], ["`conn.http.messages_path`", "is no path"]),
+        ] {
+            let told = told(paths[0], paths[1], paths[2]);
+            assert_eq!(told.lines().count(), 1, "{paths:?}: {told}");
+            assert!(words.iter().all(|word| told.contains(word)), "{paths:?}: {told}");
+        }
+        let mut config = Config::default();
+        config.conn.path = "/sse".into();
+        assert!(config.plan(&Host::read()).is_err_and(|unfit| unfit.0.len() == 1), "it is asked");
     }
 
     #[test]
