@@ -426,7 +426,7 @@ mod tests {
             "http = \"https://h\"\nca_file = \"/no/such.pem\"",
         ] {
             let warning = resolved(missing).unwrap().warning();
-            assert!(warning.is_some_and(|warning| warning.contains("`upstreams.x`")), "{missing}");
+            assert!(warning.is_some_and(|warning| warning.contains("`upstreams.x")), "{missing}");
         }
     }
 }
