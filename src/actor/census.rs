@@ -38,11 +38,13 @@ pub struct Breakdown {
     pub outbox: usize,
     /// Calls in flight.
     pub in_flight: usize,
+    /// What it watches, where that belongs to its connection and not to a session of HTTP.
+    pub interests: usize,
 }
 
 impl Breakdown {
     /// All parts together.
     pub fn total(&self) -> usize {
-        self.slot + self.active + self.inbound + self.assembly + self.outbox + self.in_flight
+        self.slot + self.active + self.inbound + self.assembly + self.outbox + self.in_flight + self.interests
     }
 }

@@ -19,7 +19,7 @@ const INK: &str = "#1f2937";
 const FAINT: &str = "#6b7280";
 const GRID: &str = "#e5e7eb";
 /// Told apart by those who see few colours too (after Okabe and Ito).
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666"];
 /// Pixels of the PNG per unit of the SVG.
 const ZOOM: f32 = 2.0;
 

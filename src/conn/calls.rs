@@ -89,9 +89,7 @@ impl Calls {
                     let watch = watch.as_ref().map_or(0, |watch| watch.uri.len());
                     CancelHandle::BYTES + progress_token.as_ref().map_or(0, |token| token.len()) + watch
                 }
-                Work::Listen { watches, .. } => {
-                    watches.iter().map(|watch| size_of::<Watch>() + watch.uri.len()).sum::<usize>()
-                }
+                Work::Listen { watches, .. } => watches.iter().map(Watch::bytes).sum::<usize>(),
             };
             pending.id.len() + work
         };

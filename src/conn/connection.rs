@@ -7,6 +7,7 @@ use super::admit::Admitted;
 use super::calls::Calls;
 use super::config::Limits;
 use super::http::Http;
+use super::service::Service;
 use crate::actor::{Breakdown, Desk, Tick};
 use crate::guard::Seat;
 use crate::pool::{Buffers, Key};
@@ -228,10 +229,14 @@ impl<T> Connection<T> {
     }
 
     /// The user memory it takes, in bytes, by part. What is shared with others is not in it.
-    pub(super) fn breakdown(&self, slot: usize) -> Breakdown {
+    pub(super) fn breakdown<S: Service<Session = T>>(&self, slot: usize) -> Breakdown {
         let http = if let Stage::Http(http) = &self.stage { http.bytes() } else { 0 };
-        let Some(active) = &self.active else { return Breakdown { slot, active: http, ..Breakdown::default() } };
+        let interests = S::session_bytes(&self.session);
+        let Some(active) = &self.active else {
+            return Breakdown { slot, active: http, interests, ..Breakdown::default() };
+        };
         Breakdown {
+            interests,
             slot,
             active: size_of::<Active>() + http,
             inbound: active.inbound.capacity(),

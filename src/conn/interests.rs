@@ -9,7 +9,9 @@ use crate::upstream::{Errand, Loud, Upstream};
 #[derive(Default)]
 pub(super) struct Interests {
     /// The resources it watches.
-    pub(super) watches: Vec<Watch>,
+    watches: Vec<Watch>,
+    /// Bytes of these.
+    watched: usize,
     /// How talkative it wants the servers to be.
     pub(super) loud: Option<Loud>,
     /// The sessions of its own.
@@ -21,7 +23,7 @@ pub(super) struct Watch {
     pub(super) uri: Box<str>,
     upstream: Arc<Upstream>,
     client: u128,
-    _place: Seat,
+    place: Seat,
 }
 
 /// A session of its own at one server.
@@ -45,6 +47,23 @@ impl Interests {
         }
     }
 
+    /// It watches one more resource.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        watch.place.hold(watch.bytes());
+        self.watched += watch.bytes();
+        self.watches.push(watch);
+    }
+
+    /// How many resources it watches.
+    pub(super) fn watching(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Bytes that it takes; counted as they come and go, as it is asked for at each message.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.watched + self.visits.capacity() * size_of::<Visit>()
+    }
+
     /// Whether it watches this resource.
     pub(super) fn watches(&self, uri: &str) -> bool {
         self.watches.iter().any(|watch| &*watch.uri == uri)
@@ -57,20 +76,41 @@ impl Interests {
 
     /// Whether it watches this resource there; what it watches at another server of that name is one of the past.
     pub(super) fn watches_at(&mut self, upstream: &Arc<Upstream>, uri: &str) -> bool {
-        self.watches.retain(|watch| &*watch.uri != uri || Arc::ptr_eq(&watch.upstream, upstream));
+        self.keep(|watch| &*watch.uri != uri || Arc::ptr_eq(&watch.upstream, upstream));
         self.watches(uri)
     }
 
     /// It watches this resource no longer.
     pub(super) fn forget(&mut self, uri: &str) {
-        self.watches.retain(|watch| &*watch.uri != uri);
+        self.keep(|watch| &*watch.uri != uri);
+    }
+
+    fn keep(&mut self, stays: impl Fn(&Watch) -> bool) {
+        let Self { watches, watched, .. } = self;
+        for gone in watches.extract_if(.., |watch| !stays(watch)) {
+            gone.place.let_go(gone.bytes());
+            *watched -= gone.bytes();
+        }
     }
 }
 
 impl Watch {
     /// Counted by whoever asks the server: this only ends it.
     pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128, place: Seat) -> Self {
-        Self { uri: uri.into(), upstream: Arc::clone(upstream), client, _place: place }
+        Self { uri: uri.into(), upstream: Arc::clone(upstream), client, place }
+    }
+}
+
+impl Watch {
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.uri.len()
+    }
+}
+
+impl Drop for Interests {
+    fn drop(&mut self) {
+        self.keep(|_| false);
     }
 
     /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
@@ -102,11 +142,28 @@ mod tests {
         let [old, new] = [(); 2].map(|()| Arc::new(Upstream::new("it", false)));
         let mut interests = Interests::default();
         for uri in ["a:b", "a:c"] {
-            interests.watches.push(Watch::new(&old, uri, 1, places.take().expect("room")));
+            interests.watch(Watch::new(&old, uri, 1, places.take().expect("room")));
         }
         assert!(interests.watches_at(&old, "a:b") && !interests.watches_at(&old, "a:d"));
         assert!(!interests.watches_at(&new, "a:b"));
         assert!(interests.watches("a:c") && !interests.watches("a:b"));
         assert_eq!(places.taken(), 1, "the one of the past is over");
+    }
+
+    #[test]
+    fn its_bytes_are_counted_as_it_watches_and_no_longer() {
+        let places = Seats::new(4);
+        let upstream = Arc::new(Upstream::new("it", false));
+        let (mut interests, none) = (Interests::default(), Interests::default().bytes());
+        for uri in ["a:b", "a:longer"] {
+            interests.watch(Watch::new(&upstream, uri, 1, places.take().expect("room")));
+        }
+        assert_eq!(places.held(), 2 * size_of::<Watch>() + 11);
+        assert_eq!(interests.bytes() - none, places.held());
+        interests.forget("a:b");
+        interests.forget("a:b");
+        assert_eq!((places.held(), interests.watching()), (size_of::<Watch>() + 8, 1));
+        drop(interests);
+        assert_eq!((places.held(), places.taken()), (0, 0));
     }
 }

@@ -57,7 +57,7 @@ impl Mcp {
                 && let Some(watch) = watch.take()
                 && matches!(answer, Answer::Result(_))
             {
-                caller.session.interests.get_or_insert_default().watches.push(watch);
+                caller.session.interests.get_or_insert_default().watch(watch);
             }
             let write = |out: &mut Vec<u8>| self.answer(out, &pending, answer);
             match pending.batch {

@@ -231,7 +231,7 @@ impl<S: Service> Connections<S> {
         key: Key,
         work: impl FnOnce(&mut Bench<S>, &mut Connection<S::Session>, &mut Desk<'_>) -> Result<(), Parting>,
     ) {
-        let Some(before) = self.pool.get(key).map(|conn| conn.breakdown(0)) else { return };
+        let Some(before) = self.pool.get(key).map(|conn| conn.breakdown::<S>(0)) else { return };
         let (limits, draining, share) = (&self.limits, self.draining, self.share);
         let (pool, bench) = (&mut self.pool, &mut self.bench);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -248,7 +248,7 @@ impl<S: Service> Connections<S> {
                 done = bench.leave(&mut conn, parting, desk, key);
             }
             conn.rest();
-            let after = conn.breakdown(0);
+            let after = conn.breakdown::<S>(0);
             if after.total() > before.total().max(share) && bench.house.is_buffering_too_much(before, after) {
                 done = Err(Parting::BuffersFull);
             }

@@ -26,6 +26,8 @@ impl<S: Service> Connections<S> {
         meter.parts.set(Part::Buffers, (self.held.inbound + self.held.assembly) as u64);
         meter.parts.set(Part::Outboxes, self.held.outbox as u64);
         meter.parts.set(Part::Active, (self.held.active + self.held.in_flight) as u64);
+        // A session of HTTP is on no shard: the first one tells of what all clients watch.
+        meter.parts.set(Part::Watches, if desk.number == 0 { self.bench.house.watches.held() as u64 } else { 0 });
         meter.parts.set(Part::Inbox, (desk.inbox.waiting() * size_of::<crate::actor::Mail>()) as u64);
         let scratch = self.bench.scratch.capacity() + self.bench.out.capacity();
         meter.parts.set(Part::Pools, (slots - slots_used + self.bench.buffers.bytes() + scratch) as u64);
@@ -51,18 +53,18 @@ impl<S: Service> Connections<S> {
         let mut by_size: Vec<(usize, Key)> = Vec::new();
         let mut by_messages: Vec<(usize, Key)> = Vec::new();
         for (key, conn) in self.pool.iter() {
-            keep_largest(&mut by_size, most, (conn.breakdown(0).total(), key));
+            keep_largest(&mut by_size, most, (conn.breakdown::<S>(0).total(), key));
             keep_largest(&mut by_messages, most, (conn.messages_in as usize, key));
         }
         let mut keys: Vec<Key> = by_size.into_iter().chain(by_messages).map(|(_, key)| key).collect();
         keys.sort_unstable();
         keys.dedup();
-        keys.into_iter().filter_map(|key| Some(self.pool.get(key)?.resident(desk, key))).collect()
+        keys.into_iter().filter_map(|key| Some(self.pool.get(key)?.resident::<S>(desk, key))).collect()
     }
 }
 
 impl<T> Connection<T> {
-    fn resident(&self, desk: &Desk<'_>, key: Key) -> Resident {
+    fn resident<S: Service<Session = T>>(&self, desk: &Desk<'_>, key: Key) -> Resident {
         let ticks = |from| TICK * desk.now.wrapping_sub(from);
         let age: Duration = ticks(self.admitted);
         Resident {
@@ -73,7 +75,7 @@ impl<T> Connection<T> {
             age_s: age.as_secs(),
             messages_in: u64::from(self.messages_in),
             in_flight: self.active.as_ref().map_or(0, |active| active.calls.len()),
-            bytes: self.breakdown(size_of::<Self>() + Wheel::BYTES_EACH),
+            bytes: self.breakdown::<S>(size_of::<Self>() + Wheel::BYTES_EACH),
         }
     }
 }
@@ -98,6 +100,7 @@ impl Breakdown {
             assembly: self.assembly + other.assembly,
             outbox: self.outbox + other.outbox,
             in_flight: self.in_flight + other.in_flight,
+            interests: self.interests + other.interests,
         }
     }
 
@@ -109,6 +112,7 @@ impl Breakdown {
             assembly: self.assembly - other.assembly,
             outbox: self.outbox - other.outbox,
             in_flight: self.in_flight - other.in_flight,
+            interests: self.interests - other.interests,
         }
     }
 }

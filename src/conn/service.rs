@@ -26,6 +26,11 @@ pub trait Service {
         None
     }
 
+    /// Bytes that it remembers of a client beside its slot. Cheap: asked before and behind each message.
+    fn session_bytes(_session: &Self::Session) -> usize {
+        0
+    }
+
     /// What header lines must say of a call's arguments besides the body (spec 2026-07-28
     /// basic/transports/streamable-http#custom-headers-from-tool-parameters): names behind `Mcp-Param-`, and values.
     /// `params` is the raw JSON object.

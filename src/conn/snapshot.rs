@@ -179,9 +179,9 @@ impl<S: Service<Session = Guest>> Connections<S> {
     /// told of its socket's readiness once more: what was kept may hold whole messages.
     pub fn restore(&mut self, key: Key, snapshot: Snapshot, now: Tick) -> bool {
         let Some(conn) = self.pool.get_mut(key) else { return false };
-        let before = conn.breakdown(0);
+        let before = conn.breakdown::<S>(0);
         snapshot.restore(conn, now);
-        self.held = self.held.less(before).plus(conn.breakdown(0));
+        self.held = self.held.less(before).plus(conn.breakdown::<S>(0));
         true
     }
 }

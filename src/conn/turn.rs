@@ -362,6 +362,10 @@ impl Service for Mcp {
         Some(session)
     }
 
+    fn session_bytes(guest: &Guest) -> usize {
+        guest.interests.as_ref().map_or(0, |interests| interests.bytes())
+    }
+
     fn param_headers(&mut self, tool: &str, params: &str) -> Vec<(String, String)> {
         self.directory.load().catalogue.param_headers().values(tool, params.trim_start_matches('{'))
     }
@@ -396,7 +400,7 @@ impl Caller<'_, Guest> {
 
     /// How many resources it watches, however it asked to.
     fn watches(&self) -> usize {
-        self.session.interests.as_ref().map_or(0, |interests| interests.watches.len())
+        self.session.interests.as_ref().map_or(0, |interests| interests.watching())
             + self.active.as_ref().map_or(0, |active| active.calls.watches())
     }
 

@@ -69,6 +69,8 @@ impl Refusal {
 pub struct Seats {
     max: usize,
     taken: AtomicUsize,
+    /// Bytes that those in the seats hold, as they say themselves.
+    held: AtomicUsize,
     /// Refusals by reason.
     pub refusals: Tally<Refusal>,
 }
@@ -76,7 +78,7 @@ pub struct Seats {
 impl Seats {
     /// A house with `max` seats, all free.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicUsize::new(0), refusals: Tally::new() })
+        Arc::new(Self { max, taken: AtomicUsize::new(0), held: AtomicUsize::new(0), refusals: Tally::new() })
     }
 
     /// Takes a seat, if one is free.
@@ -91,6 +93,11 @@ impl Seats {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Bytes held by those in the seats, of those kinds whose holders say it ([`Seat::hold`]).
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Seats in all.
     pub fn max(&self) -> usize {
         self.max
@@ -100,6 +107,18 @@ impl Seats {
 /// A taken seat; dropping it frees it.
 pub struct Seat {
     seats: Arc<Seats>,
+}
+
+impl Seat {
+    /// Who has it says that it holds so many bytes more; to be taken back by [`Self::let_go`] before the seat is dropped.
+    pub fn hold(&self, bytes: usize) {
+        self.seats.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It holds so many bytes less.
+    pub fn let_go(&self, bytes: usize) {
+        self.seats.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Seat {

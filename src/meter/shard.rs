@@ -40,6 +40,8 @@ crate::named! {
         Outboxes = "outboxes",
         /// Boxed parts that exist only while something is unfinished.
         Active = "active",
+        /// Resources that clients watch; the first shard tells of those of all shards.
+        Watches = "watches",
         /// Mail waiting in the shard's inbox.
         Inbox = "inbox",
         /// Free slots and buffers kept for the next one.
@@ -184,7 +186,7 @@ mod tests {
         }
         parts.set(Part::Slots, 7);
         assert_eq!(parts.get(Part::Slots), 7);
-        assert_eq!(parts.total(), 111_117);
+        assert_eq!(parts.total(), 1_111_117);
     }
 
     #[test]

@@ -77,6 +77,7 @@ whole RSS                    36.24 MiB             380 B
   buffers                     0.00 MiB               0 B
   outboxes                    0.00 MiB               0 B
   active                      0.00 MiB               0 B
+  watches                     0.00 MiB               0 B
   inbox                       0.00 MiB               0 B
   pools                       0.05 MiB               0 B
   everything else            24.75 MiB             259 B

@@ -34,6 +34,8 @@ fn a_touched_resource_is_told_to_those_who_watch_it_and_the_server_is_subscribed
     subscribe(&mut two, "test://one");
     subscribe(&mut three, "test://two");
     assert_eq!(super::told(&mut three)["watched"], json!({"test://one":1,"test://two":1}));
+    let held = |line: &str| line.strip_prefix("lakh_part_bytes{part=\"watches\"} ").map(|bytes| bytes != "0");
+    assert!(super::tells(&lakh, |line| held(line) == Some(true)));
     assert_eq!(text_of(&three.ask(&call(1, "touch", &json!({"uri":"test://one"})))), "touched");
     for peer in [&mut one, &mut two] {
         let told = peer.hear_message();

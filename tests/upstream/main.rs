@@ -17,6 +17,12 @@ fn told(peer: &mut Peer) -> Value {
     serde_json::from_str(text_of(&peer.ask(&call(9_999, "told", &json!({}))))).expect("JSON")
 }
 
+/// Whether in the end this line is among the metrics.
+fn tells(lakh: &Process, line: impl Fn(&str) -> bool) -> bool {
+    let admin = lakh::cli::fetch::Admin::parse(&lakh.admin.to_string()).expect("an address");
+    peer::eventually(|| admin.get("/metrics").expect("metrics").lines().any(&line))
+}
+
 #[test]
 fn a_client_reaches_all_that_its_server_offers() {
     let lakh = Process::in_front_of_scripted(&[]);
