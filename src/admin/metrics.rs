@@ -15,6 +15,7 @@ use super::{UpstreamView, Windows};
 use crate::meter::{AllocatorMemory, Gauge, KernelMemory, Named, Part, PoolReading, ProcessMemory, ShardMeter, Tally};
 use crate::upstream::handle::State;
 use crate::upstream::mux::tally::Use;
+use crate::upstream::trouble::TroubleKind;
 
 /// The kernel counts buffers of TCP in pages of this size on the machines that lakh runs on.
 const PAGE_BYTES: u64 = 4_096;
@@ -211,6 +212,11 @@ fn upstreams(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     sheet.gauges("lakh_upstream_sessions", None, "Sessions of single clients at it", each(|one| one.sessions))?;
     sheet.counters("lakh_upstream_calls", None, "Calls sent to it", each(|one| one.calls))?;
     sheet.counters("lakh_upstream_errors", None, "Calls that failed, or were answered so", each(|one| one.errors))?;
+    let troubles = all.iter().flat_map(|(one, _)| {
+        let labels = move |kind: &TroubleKind| vec![("upstream", one.name.clone()), ("kind", kind.name().to_owned())];
+        TroubleKind::ALL.iter().map(move |kind| (labels(kind), one.troubles.get(kind.name()).copied().unwrap_or(0)))
+    });
+    sheet.counters("lakh_upstream_troubles", None, "Requests without an answer of it, by what went wrong", troubles)?;
     sheet.counters("lakh_upstream_restarts", None, "Times it was connected anew", each(|one| one.restarts))?;
     sheet.counters("lakh_upstream_strays", None, "Messages from it that were for nobody", each(|one| one.strays))?;
     let uses: Vec<(Labels, Use)> = all

@@ -80,6 +80,7 @@ fn files() -> (UpstreamView, Uses) {
         tools: 2,
         calls: 9,
         errors: 1,
+        troubles: [("overloaded", 3)].into(),
         ..UpstreamView::default()
     };
     (view, uses)
@@ -249,6 +250,8 @@ fn metrics_tell_what_was_counted() {
         "lakh_upstream_state{upstream=\"files\",state=\"ready\"} 1",
         "lakh_upstream_state{upstream=\"files\",state=\"down\"} 0",
         "lakh_upstream_calls_total{upstream=\"files\"} 9",
+        "lakh_upstream_troubles_total{upstream=\"files\",kind=\"overloaded\"} 3",
+        "lakh_upstream_troubles_total{upstream=\"files\",kind=\"mute\"} 0",
         "lakh_call_errors_total{upstream=\"files\",name=\"read\"} 1",
         "lakh_call_duration_us_total{upstream=\"files\",name=\"read\"} 7",
     ] {

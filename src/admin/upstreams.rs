@@ -1,5 +1,6 @@
 //! The upstreams as they are shown: data for JSON, and the lines that a person reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -45,6 +46,8 @@ pub struct UpstreamView {
     pub calls: u64,
     /// Calls that it answered with an error, or that failed.
     pub errors: u64,
+    /// Requests of clients that got no answer from it, by what went wrong. A kind that never happened is left out.
+    pub troubles: BTreeMap<&'static str, u64>,
     /// Calls in flight.
     pub in_flight: u64,
     /// Times it was connected anew.
@@ -90,6 +93,7 @@ impl UpstreamView {
             entries: view.entries as u64,
             calls: counts.calls.load(Relaxed),
             errors: counts.errors.load(Relaxed),
+            troubles: counts.troubles.iter().filter(|it| it.1 > 0).map(|(kind, count)| (kind.name(), count)).collect(),
             in_flight: counts.in_flight.load(Relaxed),
             restarts: counts.restarts.load(Relaxed),
             sessions: counts.sessions.load(Relaxed),

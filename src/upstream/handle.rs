@@ -12,6 +12,7 @@ use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::{Seat, Share, Tenant};
 use crate::mcp::{Level, Parcel, Profile, Revision};
+use crate::meter::Tally;
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
 pub struct Upstream {
@@ -129,6 +130,8 @@ pub struct Counts {
     pub calls: AtomicU64,
     /// Calls answered with an error by the server, or failed here.
     pub errors: AtomicU64,
+    /// Requests of clients that got no answer of the server, by what went wrong.
+    pub troubles: Tally<TroubleKind>,
     /// Calls in flight.
     pub in_flight: AtomicU64,
     /// How many may be, as of now.
@@ -260,11 +263,17 @@ impl Upstream {
         }
     }
 
+    /// Appends the JSON-RPC error object for one that waited for an answer in vain, and counts its kind.
+    pub(super) fn blame(&self, out: &mut Vec<u8>, trouble: &Trouble, down_for: Option<Duration>) {
+        self.counts.troubles.add(trouble.kind);
+        trouble.write_object(out, &self.name, down_for);
+    }
+
     /// Settles a ticket with what went wrong; `down_for` is set while the upstream is down.
     pub(super) fn refuse(&self, ticket: Ticket, trouble: &Trouble, down_for: Option<Duration>) {
         self.counts.errors.fetch_add(1, Ordering::Relaxed);
         let mut error = Vec::new();
-        trouble.write_object(&mut error, &self.name, down_for);
+        self.blame(&mut error, trouble, down_for);
         ticket.settle(Answer::Error(error));
     }
 }

@@ -50,6 +50,10 @@ fn a_silent_server_is_waited_for_as_long_as_the_knob_says() {
     let (mut waits, mut neighbour) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
     assert_named(&waits.ask(&call(1, "lie", &json!({"how":"nothing"}))));
     assert_eq!(text_of(&neighbour.ask(&call(1, "echo", &json!({"text":"me"})))), "me");
+    let counted =
+        |kind: &str, count| format!("lakh_upstream_troubles_total{{upstream=\"scripted\",kind=\"{kind}\"}} {count}");
+    assert!(super::tells(&lakh, |line| line == counted("mute", 1)));
+    assert!(super::tells(&lakh, |line| line == counted("lost", 0)));
 }
 
 #[test]

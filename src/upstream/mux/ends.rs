@@ -129,7 +129,7 @@ impl Mux {
                 let Task { parcel, ticket, .. } = *task;
                 self.ended(&parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
                 let mut error = Vec::new();
-                trouble.write_object(&mut error, &self.upstream.name, None);
+                self.upstream.blame(&mut error, trouble, None);
                 ticket.settle(Answer::Error(error));
             }
             Work::Parked(parked) => {

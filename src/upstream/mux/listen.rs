@@ -218,7 +218,7 @@ impl Mux {
             Heard::Error(error) => Answer::Error(error.clone()),
             Heard::Failed(trouble) => {
                 let mut error = Vec::new();
-                trouble.write_object(&mut error, &self.upstream.name, None);
+                self.upstream.blame(&mut error, trouble, None);
                 Answer::Error(error)
             }
         }
