@@ -50,23 +50,23 @@ pub fn survey(config: &Config, mut tell: impl FnMut(&str)) -> Result<Survey, Uns
     let offers = Arc::new(offers);
     let (stop, stopped) = watch::channel(false);
     let mut lives = start(&runtime, ones, &handles, &directories, &offers, &stopped)?;
-    let missing = runtime.block_on(async {
+    let survey = runtime.block_on(async {
         tokio::select! {
             () = offers.tend() => {}
             () = watch_over(&handles, &offers, &mut tell) => {}
         }
         // Before they end: then all are gone.
-        let found = (directories.load_full(), missing(&handles));
+        let found = directories.load_full();
+        let missing = missing(&found);
         stop.send_replace(true);
         let all_ended = async { while lives.join_next().await.is_some() {} };
         if timeout(END_WITHIN, all_ended).await.is_err() {
             tell("some do not end; they are killed");
         }
-        found
+        Survey { directory: found, missing }
     });
     runtime.shutdown_timeout(END_WITHIN);
-    let (directory, missing) = missing;
-    Ok(Survey { directory, missing })
+    Ok(survey)
 }
 
 fn start(
@@ -110,12 +110,11 @@ async fn watch_over(handles: &[Arc<Upstream>], offers: &Offers, tell: &mut impl 
     }
 }
 
-fn missing(handles: &[Arc<Upstream>]) -> Vec<String> {
-    let why = |upstream: &Arc<Upstream>| {
-        let view = upstream.view();
-        let why =
-            || view.why.map_or_else(|| format!("not there after {} s", COME_WITHIN.as_secs()), |why| why.to_string());
-        (view.state != State::Ready).then(|| format!("{}: {}", upstream.name, why()))
+fn missing(directory: &Directory) -> Vec<String> {
+    let absent = directory.upstreams().iter().zip(directory.present()).filter(|(_, present)| !**present);
+    let told = |upstream: &Upstream| {
+        let late = || format!("not there after {} s", COME_WITHIN.as_secs());
+        format!("{}: {}", upstream.name, upstream.view().why.map_or_else(late, |why| why.to_string()))
     };
-    handles.iter().filter_map(why).collect()
+    absent.map(|(upstream, _)| told(upstream)).collect()
 }

@@ -206,7 +206,11 @@ impl Upstreams {
         loop {
             let living = self.living().clone();
             let waiting = living.iter().filter(|living| is_undecided(&living.handle));
-            let waiting: Vec<&str> = waiting.map(|living| living.one.name.as_str()).collect();
+            let mut waiting: Vec<&str> = waiting.map(|living| living.one.name.as_str()).collect();
+            if waiting.is_empty() && !self.offers.is_settled() {
+                // Clients who come before it is whole learn less than there is.
+                waiting.push("the catalogue");
+            }
             let over = began.elapsed() >= within;
             if waiting.is_empty() || ending.load(Ordering::Acquire) {
                 return;

@@ -64,6 +64,12 @@ impl Directory {
         Self { catalogue, embedded, upstreams, present }
     }
 
+    /// The same entries; `present` tells of each upstream whether it is there now.
+    pub(super) fn with_presence(&self, present: Vec<bool>) -> Self {
+        let (catalogue, upstreams) = (Arc::clone(&self.catalogue), self.upstreams.clone());
+        Self::new(catalogue, self.embedded.clone(), upstreams, present)
+    }
+
     /// The server for a target, and the name by which it knows it. `None` if nobody has it.
     ///
     /// What a server behind us does not list goes to it all the same if there is no other: it knows best, and its own
@@ -91,6 +97,12 @@ impl Directory {
     #[must_use]
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams
+    }
+
+    /// Whether each of them is there now.
+    #[must_use]
+    pub fn present(&self) -> &[bool] {
+        &self.present
     }
 
     /// Every entry of the catalogue: list by list, in the order that clients see.

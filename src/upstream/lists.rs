@@ -125,15 +125,16 @@ impl Life {
             return;
         }
         lists.age(offer.fresh, same, now);
-        if first {
-            self.mux.listen(now);
-            self.show(State::Ready);
-        }
         let entries = offer.lists.iter().map(Vec::len).sum();
         self.upstream.look(|view| view.entries = entries);
         self.last = Some((offer.clone(), params));
         if !same {
             (self.shared.offers)(&self.upstream, Standing::Present(offer));
+        }
+        // Behind its offer: who waits for it to be ready looks at the catalogue then.
+        if first {
+            self.mux.listen(now);
+            self.show(State::Ready);
         }
     }
 }

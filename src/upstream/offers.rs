@@ -1,4 +1,7 @@
 //! What all upstreams offer, made into one directory whenever one of them comes, changes or goes.
+//!
+//! Who says what an upstream offers ([`Offers::set`]) serves others, too, and a catalogue of 100,000 tools takes a while: it
+//! is noted there, and rendered by whoever tends the offers ([`Offers::tend`]), one at a time and the newest.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,12 +18,15 @@ use crate::meter::Named;
 
 /// Everything that is offered, and the directory made from it.
 pub struct Offers {
+    /// Locked for moments only.
     state: Mutex<State>,
+    /// Held from a draft until it is in force, so that news come in the order of the changes. Taken before `state`.
+    rendering: Mutex<()>,
     directories: Arc<Directories>,
     spread: Box<dyn Fn(News) + Send + Sync>,
-    /// Rings when an upstream has gone.
-    gone: Notify,
-    /// Rings when an upstream is heard of.
+    /// Rings when there is something to render, or an upstream has gone.
+    stirred: Notify,
+    /// Rings when an upstream is heard of, and when a catalogue comes into force.
     heard: Notify,
 }
 
@@ -38,12 +44,27 @@ struct State {
     embedded: Option<Embedded>,
     /// In the order of the configuration.
     stands: Vec<Stand>,
+    /// How often entries have changed; and as of which change they are in force.
+    changes: u64,
+    in_force: u64,
+    /// How often it was configured.
+    configured: u64,
+}
+
+/// What is to be rendered.
+struct Draft {
+    config: CatalogueConfig,
+    embedded: Option<Embedded>,
+    stands: Vec<(Arc<Upstream>, Arc<Offer>)>,
+    /// Of the state that it was taken from.
+    changes: u64,
+    configured: u64,
 }
 
 /// One upstream's place.
 struct Stand {
     upstream: Arc<Upstream>,
-    offer: Offer,
+    offer: Arc<Offer>,
     present: bool,
     /// Whether anything has been said of it.
     heard: bool,
@@ -63,8 +84,7 @@ enum Change {
 
 impl Offers {
     /// Nothing but what is built in, until [`Self::configure`] says which upstreams there are. `spread` tells all clients
-    /// who want to know; it is called while the offers are locked, so that news come in the order of the changes, and must
-    /// not come back here.
+    /// who want to know, and must not come back here.
     #[must_use]
     pub fn new(
         directories: Arc<Directories>,
@@ -72,17 +92,27 @@ impl Offers {
         embedded: Option<Embedded>,
         spread: impl Fn(News) + Send + Sync + 'static,
     ) -> Self {
-        let state = Mutex::new(State { config, embedded, stands: Vec::new() });
-        Self { state, directories, spread: Box::new(spread), gone: Notify::new(), heard: Notify::new() }
+        let state = State { config, embedded, stands: Vec::new(), changes: 0, in_force: 0, configured: 0 };
+        Self {
+            state: Mutex::new(state),
+            rendering: Mutex::default(),
+            directories,
+            spread: Box::new(spread),
+            stirred: Notify::new(),
+            heard: Notify::new(),
+        }
     }
 
-    /// These are the upstreams from now on, in this order, and whether the embedded server is beside them. What another one offered is gone at once. One whose handle is
-    /// new keeps what its namesake offered, marked as gone, until it has come itself or the time is over.
+    /// These are the upstreams from now on, in this order, and whether the embedded server is beside them. What another one
+    /// offered is gone at once. One whose handle is new keeps what its namesake offered, marked as gone, until it has come
+    /// itself or the time is over. In force when this returns, so it may block for as long as a catalogue takes.
     pub fn configure(&self, config: CatalogueConfig, embedded: Option<Embedded>, upstreams: &[Arc<Upstream>]) {
         let mut state = self.lock();
         let mut before = std::mem::take(&mut state.stands);
         let until = Instant::now() + Duration::from_millis(config.gone_ms);
         (state.config, state.embedded) = (config, embedded);
+        state.changes += 1;
+        state.configured += 1;
         for upstream in upstreams {
             let known = before.iter().position(|stand| stand.upstream.name == upstream.name);
             state.stands.push(match known.map(|at| before.swap_remove(at)) {
@@ -92,19 +122,21 @@ impl Offers {
                 }
                 None => Stand {
                     upstream: Arc::clone(upstream),
-                    offer: Offer::default(),
+                    offer: Arc::default(),
                     present: false,
                     heard: false,
                     until: None,
                 },
             });
         }
-        self.publish(&state, &Change::Entries);
-        self.gone.notify_one();
+        drop(state);
+        self.catch_up();
+        self.stirred.notify_one();
         self.heard.notify_waiters();
     }
 
     /// An upstream has come, has changed what it offers, or has gone. One that is not configured (any more) is ignored.
+    /// Never blocks for long: entries are rendered later, by whoever tends the offers.
     pub fn set(&self, upstream: &Arc<Upstream>, standing: Standing) {
         let mut state = self.lock();
         let until = Instant::now() + Duration::from_millis(state.config.gone_ms);
@@ -116,13 +148,23 @@ impl Offers {
             Standing::Present(offer) => stand.welcome(offer),
             Standing::Gone if stand.present => {
                 (stand.present, stand.until) = (false, Some(until));
-                self.gone.notify_one();
                 Change::Presence
             }
             Standing::Gone => Change::Nothing,
         };
-        self.publish(&state, &change);
+        if change != Change::Nothing {
+            state.changes += u64::from(change == Change::Entries);
+            self.show_presence(&state);
+            self.stirred.notify_one();
+        }
+        drop(state);
         self.heard.notify_waiters();
+    }
+
+    /// Whether all that was said is in force.
+    pub fn is_settled(&self) -> bool {
+        let state = self.lock();
+        state.in_force == state.changes
     }
 
     /// Waits until each upstream has come, or has been said to be gone: from then on the catalogue is whole. Clients who
@@ -131,18 +173,20 @@ impl Offers {
         loop {
             let mut rung = std::pin::pin!(self.heard.notified());
             rung.as_mut().enable();
-            if self.lock().stands.iter().all(|stand| stand.heard) {
+            if self.lock().stands.iter().all(|stand| stand.heard) && self.is_settled() {
                 return;
             }
             rung.await;
         }
     }
 
-    /// Takes out what has been gone for too long, as time goes by; never returns. Cancel-safe.
+    /// Renders what has changed, and takes out what has been gone for too long, as time goes by; never returns.
+    /// Cancel-safe. It blocks its thread while it renders, so that must not be one that serves anybody.
     pub async fn tend(&self) {
         loop {
             let next = self.expire(Instant::now());
-            let rung = self.gone.notified();
+            self.catch_up();
+            let rung = self.stirred.notified();
             match next {
                 Some(next) => tokio::select! {
                     () = tokio::time::sleep_until(next.into()) => {}
@@ -153,48 +197,74 @@ impl Offers {
         }
     }
 
-    /// Takes out what is overdue; when the next will be.
+    /// Takes out what is overdue, from the next catalogue on; when the next will be.
     fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        let mut change = Change::Nothing;
-        for stand in &mut state.stands {
+        let State { stands, changes, .. } = &mut *state;
+        for stand in &mut *stands {
             if stand.until.is_some_and(|until| until <= now) {
                 stand.until = None;
-                if stand.offer != Offer::default() {
-                    stand.offer = Offer::default();
+                if *stand.offer != Offer::default() {
+                    stand.offer = Arc::default();
                     tracing::warn!(upstream = &*stand.upstream.name, "gone for too long: left the catalogue");
-                    change = Change::Entries;
+                    *changes += 1;
                 }
             }
         }
-        self.publish(&state, &change);
-        state.stands.iter().filter_map(|stand| stand.until).min()
+        stands.iter().filter_map(|stand| stand.until).min()
     }
 
-    /// Puts the directory of this state in force, and tells of the lists that look different to somebody.
-    fn publish(&self, state: &State, change: &Change) {
-        if *change == Change::Nothing {
-            return;
+    /// Renders and puts in force, until all is that was said. Whoever comes second waits for the first.
+    fn catch_up(&self) {
+        let _one_at_a_time = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(draft) = self.draft() {
+            let catalogue = draft.render();
+            self.publish(draft, catalogue);
         }
-        let before = self.directories.load_full();
-        let catalogue = match change {
-            Change::Entries => Arc::new(state.render()),
-            _ => Arc::clone(&before.catalogue),
-        };
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        let state = self.lock();
+        let stands = state.stands.iter().map(|stand| (Arc::clone(&stand.upstream), Arc::clone(&stand.offer)));
+        (state.in_force != state.changes).then(|| Draft {
+            config: state.config.clone(),
+            embedded: state.embedded.clone(),
+            stands: stands.collect(),
+            changes: state.changes,
+            configured: state.configured,
+        })
+    }
+
+    /// Puts a catalogue in force, and tells of the lists that look different to somebody. If other upstreams have been
+    /// configured meanwhile, it comes too late.
+    fn publish(&self, draft: Draft, catalogue: Catalogue) {
+        let (before, catalogue) = (self.directories.load_full(), Arc::new(catalogue));
         if catalogue.left_out() != before.catalogue.left_out() {
             catalogue.left_out().iter().for_each(warn);
         }
-        let upstreams = state.stands.iter().map(|stand| Arc::clone(&stand.upstream)).collect();
-        let present = state.stands.iter().map(|stand| stand.present).collect();
-        let directory = Directory::new(Arc::clone(&catalogue), state.embedded.clone(), upstreams, present);
-        self.directories.store(Arc::new(directory));
         let changed = List::ALL.into_iter().filter(|&list| !catalogue.looks_like(&before.catalogue, list));
         let topics = changed.fold(Topics::default(), |all, list| Topics(all.0 | topic(list).0));
+        let upstreams: Vec<_> = draft.stands.into_iter().map(|(upstream, _)| upstream).collect();
+        let mut state = self.lock();
+        if state.configured != draft.configured {
+            return;
+        }
+        state.in_force = draft.changes;
+        let present = state.presence(&upstreams);
+        self.directories.store(Arc::new(Directory::new(catalogue, draft.embedded, upstreams, present)));
+        drop(state);
         for topic in [Topics::TOOLS, Topics::PROMPTS, Topics::RESOURCES] {
             if topics.meets(topic) {
                 (self.spread)(News { topic: topic.0, subject: None, only: None });
             }
         }
+        self.heard.notify_waiters();
+    }
+
+    /// Puts in force who is there; entries stay as they are.
+    fn show_presence(&self, state: &State) {
+        let now = self.directories.load();
+        self.directories.store(Arc::new(now.with_presence(state.presence(now.upstreams()))));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,8 +273,16 @@ impl Offers {
 }
 
 impl State {
+    /// Whether each of them is there.
+    fn presence(&self, upstreams: &[Arc<Upstream>]) -> Vec<bool> {
+        let stand = |upstream| self.stands.iter().find(|stand| Arc::ptr_eq(&stand.upstream, upstream));
+        upstreams.iter().map(|upstream| stand(upstream).is_some_and(|stand| stand.present)).collect()
+    }
+}
+
+impl Draft {
     fn render(&self) -> Catalogue {
-        let upstreams = self.stands.iter().map(|stand| Part { name: &stand.upstream.name, offer: &stand.offer });
+        let upstreams = self.stands.iter().map(|(upstream, offer)| Part { name: &upstream.name, offer });
         let embedded = self.embedded.iter().map(|it| Part { name: Embedded::UPSTREAM, offer: it.offer() });
         Catalogue::new(&upstreams.chain(embedded).collect::<Vec<_>>(), &self.config)
     }
@@ -214,8 +292,8 @@ impl Stand {
     fn welcome(&mut self, offer: Offer) -> Change {
         let back = !std::mem::replace(&mut self.present, true);
         self.until = None;
-        if self.offer != offer {
-            self.offer = offer;
+        if *self.offer != offer {
+            self.offer = Arc::new(offer);
             Change::Entries
         } else if back {
             Change::Presence

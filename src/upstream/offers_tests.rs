@@ -39,6 +39,7 @@ impl Desk {
 
     fn set(&self, upstream: &Arc<Upstream>, offer: &Offer) {
         self.offers.set(upstream, Standing::Present(offer.clone()));
+        self.offers.catch_up();
     }
 
     /// What has been told since the last time.
@@ -113,6 +114,48 @@ fn only_lists_that_changed_are_news() {
 }
 
 #[test]
+fn what_is_offered_is_rendered_by_who_tends_and_many_changes_at_once() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let desk = Desk::new(false, &[&a, &b]);
+    for names in [&["x"][..], &["x", "y"], &["z"]] {
+        desk.offers.set(&a, Standing::Present(tools(names)));
+    }
+    assert!(
+        desk.listing().is_empty() && desk.news().is_empty() && !desk.offers.is_settled(),
+        "nothing is rendered here"
+    );
+    desk.offers.catch_up();
+    assert_eq!(desk.listing(), ["z a"]);
+    assert_eq!(desk.news(), [Topics::TOOLS], "three changes, one catalogue");
+    assert!(desk.offers.is_settled());
+}
+
+#[test]
+fn what_was_rendered_for_other_upstreams_comes_too_late() {
+    let (a, b) = (upstream("a"), upstream("b"));
+    let desk = Desk::new(false, &[&a]);
+    desk.offers.set(&a, Standing::Present(tools(&["x"])));
+    let draft = desk.offers.draft().expect("a change");
+    let late = draft.render();
+    desk.configure(&[&b]);
+    desk.offers.publish(draft, late);
+    assert!(desk.listing().is_empty() && desk.directories.load().upstreams().len() == 1);
+    assert_eq!(desk.news(), []);
+}
+
+#[test]
+fn who_goes_while_it_is_rendered_is_gone_in_what_was() {
+    let a = upstream("a");
+    let desk = Desk::new(false, &[&a]);
+    desk.offers.set(&a, Standing::Present(tools(&["x"])));
+    let draft = desk.offers.draft().expect("a change");
+    desk.offers.set(&a, Standing::Gone);
+    let rendered = draft.render();
+    desk.offers.publish(draft, rendered);
+    assert_eq!(desk.listing(), ["x a?"]);
+}
+
+#[test]
 fn who_is_gone_keeps_its_entries_for_a_while_and_is_marked() {
     let (a, b) = (upstream("a"), upstream("b"));
     let desk = Desk::new(false, &[&a, &b]);
@@ -128,6 +171,7 @@ fn who_is_gone_keeps_its_entries_for_a_while_and_is_marked() {
     let due = desk.offers.expire(now).expect("somebody is gone");
     assert_eq!(desk.listing().len(), 2);
     assert_eq!(desk.offers.expire(due), None);
+    desk.offers.catch_up();
     assert_eq!(desk.listing(), ["y b"]);
     assert_eq!(desk.news(), [Topics::TOOLS]);
     desk.set(&a, &tools(&["x"]));
