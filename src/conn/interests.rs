@@ -99,9 +99,12 @@ impl Watch {
     pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128, place: Seat) -> Self {
         Self { uri: uri.into(), upstream: Arc::clone(upstream), client, place }
     }
-}
 
-impl Watch {
+    /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
+    pub(super) fn is_told(&self, uri: &str, only: Option<u128>) -> bool {
+        &*self.uri == uri && only.is_none_or(|only| only == self.client)
+    }
+
     /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.uri.len()
@@ -111,11 +114,6 @@ impl Watch {
 impl Drop for Interests {
     fn drop(&mut self) {
         self.keep(|_| false);
-    }
-
-    /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
-    pub(super) fn is_told(&self, uri: &str, only: Option<u128>) -> bool {
-        &*self.uri == uri && only.is_none_or(|only| only == self.client)
     }
 }
 

@@ -79,7 +79,12 @@ fn start(
 ) -> Result<JoinSet<()>, Unstarted> {
     let loudness = Arc::new(Loudness::new(Arc::clone(directories)));
     let told = Arc::clone(offers);
-    let shared = Shared::new(move |upstream, standing| told.set(upstream, standing), drop, loudness);
+    let shared = Shared::new(
+        move |upstream, standing| told.set(upstream, standing),
+        drop,
+        |_, question| drop(question),
+        loudness,
+    );
     let shared = Arc::new(shared.map_err(|error| io::Error::other(format!("no randomness: {error}")))?);
     let mut lives = JoinSet::new();
     for (one, handle) in ones.into_iter().zip(handles) {

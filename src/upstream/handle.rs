@@ -25,7 +25,7 @@ pub struct Upstream {
     view: Mutex<View>,
     door: Door,
     /// Who serves in its place once it has ended.
-    successor: OnceLock<Arc<Upstream>>,
+    successor: OnceLock<Arc<Self>>,
     /// Held while what comes after its end is passed on: two who do so at once would mix up the order.
     passing: Mutex<()>,
 }

@@ -41,7 +41,7 @@ impl Huge {
             if out.write_all(format!("{answer}\n").as_bytes()).is_err() {
                 return;
             }
-            if self.has_grown && message["params"]["cursor"] == TOOLS.to_string() {
+            if self.has_grown && message["params"]["cursor"].as_str() == Some(TOOLS.to_string().as_str()) {
                 self.all_sent.store(true, Ordering::Release);
             }
         }
