@@ -40,7 +40,7 @@ fn places() -> impl Strategy<Value = (Place, Vec<u8>, Vec<u8>)> {
 fn sessions() -> impl Strategy<Value = Session> {
     (0..4_usize, any::<bool>(), "[a-z]{0,8}").prop_map(|(revision, ready, name)| {
         let revision = Revision::ALL[revision];
-        let profile = Profile { name: name.into(), version: "1".into(), capabilities: 3 };
+        let profile = Profile { name: name.into(), version: "1".into(), capabilities: 3, declared: "".into() };
         let phase = if ready { Phase::Ready(revision) } else { Phase::Agreed(revision) };
         Session::resumed(phase, Some(profile.into()), None)
     })

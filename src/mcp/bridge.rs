@@ -73,28 +73,12 @@ pub fn meta_for_modern(out: &mut Vec<u8>, profile: Option<&Profile>, level: Opti
 /// What a server is offered: what the client has declared, or, where no single client is behind it, all that lakh can hand
 /// on.
 #[must_use]
-pub fn offered(profile: Option<&Profile>) -> String {
-    profile.map_or_else(|| SHARED_CAPABILITIES.to_owned(), |profile| capabilities(Some(profile)))
-}
-
-/// What a client has declared, of that which can be asked of it: the raw JSON of `ClientCapabilities`.
-#[must_use]
-pub fn capabilities(profile: Option<&Profile>) -> String {
-    let mut text = String::from("{");
-    for (capability, name) in
-        [(Capability::Roots, "roots"), (Capability::Sampling, "sampling"), (Capability::Elicitation, "elicitation")]
-    {
-        if profile.is_some_and(|profile| profile.can(capability)) {
-            if text.len() > 1 {
-                text.push(',');
-            }
-            text.push('"');
-            text.push_str(name);
-            text.push_str("\":{}");
-        }
+pub fn offered(profile: Option<&Profile>) -> &str {
+    match profile {
+        None => SHARED_CAPABILITIES,
+        Some(profile) if profile.declared.is_empty() => "{}",
+        Some(profile) => &profile.declared,
     }
-    text.push('}');
-    text
 }
 
 /// What a client must have declared to be asked this; none if no client is asked it.
@@ -112,7 +96,7 @@ pub fn needed_for(question: &str) -> Option<Capability> {
 #[must_use]
 pub fn meta_declares(meta: &str, needed: Capability) -> bool {
     let declared = members(meta).find(|(key, _)| key == "io.modelcontextprotocol/clientCapabilities");
-    declared.is_some_and(|(_, capabilities)| Profile::read(None, Some(capabilities)).can(needed))
+    declared.is_some_and(|(_, capabilities)| Profile::declares(capabilities, needed))
 }
 
 /// A legacy server's result for a modern client: complete, and not to be kept where it could be (spec 2026-07-28

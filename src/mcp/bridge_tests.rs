@@ -89,8 +89,9 @@ fn what_a_client_can_be_asked_is_what_it_has_declared() {
     for other in ["ping", "tools/call", "tasks/get", ""] {
         assert_eq!(needed_for(other), None);
     }
-    assert_eq!(capabilities(Some(&profile(r#"{"tasks":{},"sampling":{}}"#))), r#"{"sampling":{}}"#);
-    assert_eq!(capabilities(None), "{}");
+    assert_eq!(offered(Some(&profile(r#"{"tasks":{},"sampling":{}}"#))), r#"{"sampling":{}}"#);
+    assert_eq!(offered(Some(&profile("{}"))), "{}");
+    assert_eq!(offered(None), SHARED_CAPABILITIES);
     assert!(serde_json::from_str::<Value>(SHARED_CAPABILITIES).unwrap()["elicitation"]["url"].is_object());
     assert!(serde_json::from_str::<Value>(CLIENT_INFO).unwrap()["version"].is_string());
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::meter::Named;
 use crate::wire::json;
 
 /// How much is remembered of who the clients are.
@@ -18,7 +19,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        // Far more kinds of clients than there are; a quarter of a megabyte per shard if all are invented.
+        // Far more kinds of clients than there are; 1.3 MiB per shard if all are invented, each as long as can be.
         Self { profiles_max: 1024 }
     }
 }
@@ -32,15 +33,23 @@ pub struct Profile {
     pub version: Box<str>,
     /// What the client can do, a bit for each [`Capability`].
     pub capabilities: u16,
+    /// What servers are told that it can do: the raw JSON of `capabilities` in one line, at most [`DECLARED_MAX`] bytes; empty
+    /// where that is nothing. Without what would need requests to the client that nobody here carries: `tasks`, of 2025-11-25
+    /// and the extension of that name, are polled for. Of what is longer, only what is known is kept.
+    pub declared: Box<str>,
 }
 
 /// Names longer than this many bytes are cut.
 pub const NAME_MAX: usize = 64;
 /// Versions longer than this many bytes are cut.
 pub const VERSION_MAX: usize = 32;
+/// Most bytes of capabilities as they were declared: thrice what a client with every extension of today says.
+pub const DECLARED_MAX: usize = 1024;
+/// The extension whose results are polled for (spec 2026-07-28 changelog, SEP-2663).
+pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 crate::named! {
-    /// A capability that a client can declare (schemas `ClientCapabilities`); others are not kept.
+    /// A capability that a client can declare (schemas `ClientCapabilities`), as far as it matters here.
     pub enum Capability {
         /// It lists its file system roots.
         Roots = "roots",
@@ -74,7 +83,14 @@ impl Profile {
                 _ => {}
             }
         }
-        Self { name: cut(&name, NAME_MAX), version: cut(&version, VERSION_MAX), capabilities: flags(capabilities) }
+        let flags = flags(capabilities);
+        let declared = declared(capabilities, flags);
+        Self { name: cut(&name, NAME_MAX), version: cut(&version, VERSION_MAX), capabilities: flags, declared }
+    }
+
+    /// Whether raw capabilities declare it.
+    pub(super) fn declares(capabilities: &str, capability: Capability) -> bool {
+        flags(Some(capabilities)) & bit(capability) != 0
     }
 
     /// Whether the client declared it.
@@ -85,7 +101,7 @@ impl Profile {
 
     /// The one that stands for all clients beyond the limit of the table.
     pub(super) fn unlisted() -> Self {
-        Self { name: "".into(), version: "".into(), capabilities: bit(Capability::Unlisted) }
+        Self { name: "".into(), version: "".into(), capabilities: bit(Capability::Unlisted), declared: "".into() }
     }
 }
 
@@ -117,6 +133,49 @@ fn flags(capabilities: Option<&str>) -> u16 {
     flags
 }
 
+/// See [`Profile::declared`].
+fn declared(capabilities: Option<&str>, flags: u16) -> Box<str> {
+    let mut text = Vec::new();
+    for (key, value) in capabilities.and_then(json::members).into_iter().flatten() {
+        match &*key {
+            "tasks" => {}
+            "extensions" => {
+                let mut kept = Vec::new();
+                json::members(value).into_iter().flatten().filter(|it| it.0 != TASKS).for_each(|(key, value)| {
+                    member(&mut kept, &key, value);
+                });
+                if let Ok(kept) = String::from_utf8(kept).map(|kept| kept + "}")
+                    && kept.len() > 1
+                {
+                    member(&mut text, "extensions", &kept);
+                }
+            }
+            _ if value.starts_with('{') => member(&mut text, &key, value),
+            _ => {}
+        }
+    }
+    if text.len() >= DECLARED_MAX {
+        text.clear();
+        for known in [Capability::Roots, Capability::Sampling, Capability::Elicitation] {
+            if flags & bit(known) != 0 {
+                member(&mut text, known.name(), "{}");
+            }
+        }
+    }
+    if !text.is_empty() {
+        text.push(b'}');
+    }
+    String::from_utf8(text).unwrap_or_default().into()
+}
+
+/// Appends a member to an object that lacks its closing brace.
+fn member(object: &mut Vec<u8>, key: &str, value: &str) {
+    object.push(if object.is_empty() { b'{' } else { b',' });
+    json::write_string(object, key);
+    object.push(b':');
+    json::write_compact(object, value);
+}
+
 /// The table of profiles of one shard: bounded, whatever clients claim to be.
 ///
 /// Beyond its limit, profiles that no session holds any more make room; when all are held, a new kind of client gets
@@ -132,7 +191,7 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    /// A table of at most `limit` different profiles, of at most some 250 bytes each.
+    /// A table of at most `limit` different profiles, of at most some 1,300 bytes each.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self { known: HashSet::new(), unlisted: Arc::new(Profile::unlisted()), limit, until_search: 0 }
@@ -180,7 +239,7 @@ impl Profiles {
     /// How many bytes the table holds, near enough.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let texts: usize = self.known.iter().map(|known| known.name.len() + known.version.len()).sum();
+        let texts: usize = self.known.iter().map(|it| it.name.len() + it.version.len() + it.declared.len()).sum();
         texts + self.known.len() * (size_of::<Profile>() + 16) + self.known.capacity() * (size_of::<usize>() + 1)
     }
 }
@@ -190,7 +249,7 @@ mod tests {
     use super::*;
 
     fn named(name: &str) -> Profile {
-        Profile { name: name.into(), version: "1".into(), capabilities: 0 }
+        Profile { name: name.into(), version: "1".into(), capabilities: 0, declared: "".into() }
     }
 
     #[test]
@@ -203,15 +262,33 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_become_flags_and_unknown_ones_are_not_kept() {
-        let profile =
-            Profile::read(None, Some(r#"{"roots":{"listChanged":true},"elicitation":{},"magic":{},"unlisted":{}}"#));
+    fn capabilities_become_flags_and_are_told_as_they_were_declared() {
+        let declared = r#"{ "roots" : {"listChanged": true},
+            "elicitation":{"url":{}},"magic":{"a ":[1, 2]},"unlisted":{} }"#;
+        let profile = Profile::read(None, Some(declared));
         let can: Vec<_> = [Capability::Roots, Capability::RootsListChanged, Capability::Elicitation]
             .into_iter()
             .filter(|&it| profile.can(it))
             .collect();
         assert_eq!(can.len(), 3);
         assert_eq!(profile.capabilities.count_ones(), 3);
+        let told = r#"{"roots":{"listChanged":true},"elicitation":{"url":{}},"magic":{"a ":[1,2]},"unlisted":{}}"#;
+        assert_eq!(&*profile.declared, told);
+        let told = |declared: &str| Profile::read(None, Some(declared)).declared.into_string();
+        assert_eq!(told(r#"{"tasks":{"list":{}},"sampling":7}"#), "");
+        assert_eq!(told(r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#), "");
+        let ui = r#"{"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["text/html"]}}}"#;
+        assert_eq!(told(ui), ui);
+    }
+
+    #[test]
+    fn what_is_declared_is_bounded() {
+        for (more, kept) in [(0, true), (1, false)] {
+            let filler = "x".repeat(DECLARED_MAX - r#"{"roots":{},"x":{"":""}}"#.len() + more);
+            let declared = format!(r#"{{"roots":{{}},"x":{{"":"{filler}"}}}}"#);
+            let profile = Profile::read(None, Some(&declared));
+            assert_eq!(&*profile.declared, if kept { &declared } else { r#"{"roots":{}}"# });
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! A session as a few bytes: written for a hand-over, read back the same.
 //!
-//! Format 2, all lengths in bytes: `format 1 · phase 1 · revision 1 · log level 1 · has profile 1`, then, with a profile,
-//! `capabilities 2 (little endian) · name length 1 · name · version length 1 · version`.
+//! Format 3, all lengths in bytes: `format 1 · phase 1 · revision 1 · log level 1 · has profile 1`, then, with a profile,
+//! `capabilities 2 (little endian) · name length 1 · name · version length 1 · version · declared length 2 · declared`.
 
 use crate::mcp::method::Level;
-use crate::mcp::profile::{Capability, NAME_MAX, Profile, Profiles, VERSION_MAX};
+use crate::mcp::profile::{Capability, DECLARED_MAX, NAME_MAX, Profile, Profiles, VERSION_MAX};
 use crate::mcp::revision::{Era, Revision};
 use crate::mcp::session::{Phase, Session};
+use crate::wire::json;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The log level of a client that has set none.
 const NO_LEVEL: u8 = 255;
 
@@ -19,14 +20,14 @@ pub enum Unreadable {
     #[error("the snapshot ends too early")]
     Short,
     /// A format that this version of lakh does not know; 0 is none.
-    #[error("snapshot format {0} is unknown; this version reads format 2")]
+    #[error("snapshot format {0} is unknown; this version reads format 3")]
     Format(u8),
     /// A field has a value that it can't have.
     #[error("the snapshot's {0} is invalid")]
     Field(&'static str),
 }
 
-/// Appends the snapshot of `session`: 5 bytes, and at most 100 more with a profile.
+/// Appends the snapshot of `session`: 5 bytes, and with a profile at most 100 more and what it has declared.
 pub fn encode(session: &Session, out: &mut Vec<u8>) {
     let (phase, revision) = match session.phase() {
         Phase::New => (0, 0),
@@ -43,6 +44,9 @@ pub fn encode(session: &Session, out: &mut Vec<u8>) {
             out.push(text.len() as u8);
             out.extend_from_slice(text.as_bytes());
         }
+        debug_assert!(profile.declared.len() <= DECLARED_MAX);
+        out.extend_from_slice(&(profile.declared.len() as u16).to_le_bytes());
+        out.extend_from_slice(profile.declared.as_bytes());
     }
 }
 
@@ -80,7 +84,8 @@ fn take_profile(rest: &mut &[u8]) -> Result<Profile, Unreadable> {
     let capabilities = u16::from_le_bytes([take_byte(rest)?, take_byte(rest)?]);
     let name = take_text(rest, NAME_MAX, "client name")?;
     let version = take_text(rest, VERSION_MAX, "client version")?;
-    let profile = Profile { name, version, capabilities };
+    let declared = take_declared(rest)?;
+    let profile = Profile { name, version, capabilities, declared };
     match profile.can(Capability::Unlisted) && profile != Profile::unlisted() {
         true => Err(Unreadable::Field("capabilities")),
         false => Ok(profile),
@@ -89,6 +94,18 @@ fn take_profile(rest: &mut &[u8]) -> Result<Profile, Unreadable> {
 
 fn take_text(rest: &mut &[u8], most: usize, field: &'static str) -> Result<Box<str>, Unreadable> {
     let length = usize::from(take_byte(rest)?);
+    take_long_text(rest, length, most, field)
+}
+
+fn take_declared(rest: &mut &[u8]) -> Result<Box<str>, Unreadable> {
+    let length = u16::from_le_bytes([take_byte(rest)?, take_byte(rest)?]);
+    let text = take_long_text(rest, length.into(), DECLARED_MAX, "declared capabilities")?;
+    // It is told to servers as it is.
+    let whole = text.is_empty() || text.starts_with('{') && json::check(&text).is_ok();
+    whole.then_some(text).ok_or(Unreadable::Field("declared capabilities"))
+}
+
+fn take_long_text(rest: &mut &[u8], length: usize, most: usize, field: &'static str) -> Result<Box<str>, Unreadable> {
     let (text, behind) = rest.split_at_checked(length).ok_or(Unreadable::Short)?;
     *rest = behind;
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= most);
@@ -112,8 +129,14 @@ mod tests {
     }
 
     fn profiles() -> impl Strategy<Value = Profile> {
-        (".{0,16}", ".{0,8}", any::<u8>().prop_map(|bits| u16::from(bits & 0x7f))).prop_map(
-            |(name, version, capabilities)| Profile { name: name.into(), version: version.into(), capabilities },
+        let declared = proptest::sample::select(&["", r#"{"roots":{}}"#, r#"{"x":{"y":[1]}}"#][..]);
+        (".{0,16}", ".{0,8}", any::<u8>().prop_map(|bits| u16::from(bits & 0x7f)), declared).prop_map(
+            |(name, version, capabilities, declared)| Profile {
+                name: name.into(),
+                version: version.into(),
+                capabilities,
+                declared: declared.into(),
+            },
         )
     }
 
@@ -156,13 +179,14 @@ mod tests {
         let mut table = Profiles::new(4);
         let mut read = |bytes: &[u8]| decode(bytes, &mut table).unwrap_err();
         assert_eq!(read(&[1, 0, 0, 255, 0]), Unreadable::Format(1));
-        assert_eq!(read(&[2, 3, 0, 255, 0]), Unreadable::Field("phase"));
-        assert_eq!(read(&[2, 0, 1, 255, 0]), Unreadable::Field("phase"));
-        assert_eq!(read(&[2, 2, 4, 255, 0]), Unreadable::Field("revision"));
-        assert_eq!(read(&[2, 0, 0, 8, 0]), Unreadable::Field("log level"));
-        assert_eq!(read(&[2, 0, 0, 255, 2]), Unreadable::Field("profile mark"));
-        assert_eq!(read(&[2, 0, 0, 255, 1, 0, 0, 1, 0xff, 0]), Unreadable::Field("client name"));
-        let long = [&[2, 0, 0, 255, 1, 0, 0, 0, 33][..], &[b'v'; 33]].concat();
+        assert_eq!(read(&[3, 3, 0, 255, 0]), Unreadable::Field("phase"));
+        assert_eq!(read(&[3, 0, 1, 255, 0]), Unreadable::Field("phase"));
+        assert_eq!(read(&[3, 2, 4, 255, 0]), Unreadable::Field("revision"));
+        assert_eq!(read(&[3, 0, 0, 8, 0]), Unreadable::Field("log level"));
+        assert_eq!(read(&[3, 0, 0, 255, 2]), Unreadable::Field("profile mark"));
+        assert_eq!(read(&[3, 0, 0, 255, 1, 0, 0, 1, 0xff, 0]), Unreadable::Field("client name"));
+        let long = [&[3, 0, 0, 255, 1, 0, 0, 0, 33][..], &[b'v'; 33]].concat();
         assert_eq!(read(&long), Unreadable::Field("client version"));
+        assert_eq!(read(&[3, 0, 0, 255, 1, 0, 0, 0, 0, 1, 0, b'{']), Unreadable::Field("declared capabilities"));
     }
 }

@@ -98,7 +98,7 @@ impl Life {
         client: Option<Client>,
         (tag, floor): (u64, u32),
     ) -> Self {
-        let capabilities = bridge::offered(client.as_ref().and_then(|client| client.profile.as_deref()));
+        let capabilities = bridge::offered(client.as_ref().and_then(|client| client.profile.as_deref())).to_owned();
         let terms = Terms { revision: Revision::NEWEST, features: Features::NONE, http: false, private: client };
         let mux =
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());

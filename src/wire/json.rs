@@ -98,6 +98,19 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends a raw value without the space between its tokens: one line, and the same for all who write the same.
+pub fn write_compact(out: &mut Vec<u8>, raw: &str) {
+    let bytes = raw.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let to = if byte == b'"' { skip_any_string(bytes, at + 1).unwrap_or(bytes.len()) } else { at + 1 };
+        if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            out.extend_from_slice(&bytes[at..to]);
+        }
+        at = to;
+    }
+}
+
 /// What [`members`] gives.
 #[derive(Debug, Clone)]
 pub struct Members<'a> {

@@ -148,3 +148,21 @@ fn a_change_at_a_modern_server_is_told_in_both_eras() {
     assert_eq!(told["method"], "notifications/tools/list_changed");
     assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 7);
 }
+
+/// Whoever is told of one client is told what that has declared, to the last word; but not what cannot be kept to here.
+#[test]
+fn what_a_client_has_declared_reaches_the_server_of_either_era() {
+    let declared = json!({"roots":{"listChanged":true},"elicitation":{"form":{},"url":{}},"sampling":{"tools":{}},
+        "experimental":{"x":{"y":1}},"com.example/own":{},"extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["a/b"]}}});
+    let mut said = declared.clone();
+    said["tasks"] = json!({"list":{}});
+    let lakh = in_front_of_modern();
+    let meta = super::told(&mut Peer::capable(lakh.clients, &said))["meta"].clone();
+    assert_eq!(meta["io.modelcontextprotocol/clientCapabilities"], declared);
+    let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"");
+    let hello = super::told(&mut Peer::capable(lakh.clients, &said))["hello"].clone();
+    assert_eq!(hello["capabilities"], declared);
+    let lakh = Process::in_front_of_scripted(&[]);
+    let hello = super::told(&mut Peer::capable(lakh.clients, &said))["hello"].clone();
+    assert_eq!(hello["capabilities"]["experimental"], Value::Null, "what one has declared is not said for all");
+}

@@ -52,6 +52,8 @@ struct Server {
     watched: HashMap<String, u64>,
     levels: Vec<Value>,
     modern: bool,
+    /// What it was told with `initialize`.
+    hello: Value,
     /// The `_meta` of the last call.
     meta: Value,
     /// The subscriptions that are open: their ids, and what each is to be told.
@@ -74,6 +76,7 @@ fn main() {
         watched: HashMap::new(),
         levels: Vec::new(),
         modern: std::env::args().any(|argument| argument == "--modern"),
+        hello: Value::Null,
         meta: Value::Null,
         listening: Vec::new(),
     };
@@ -169,6 +172,7 @@ impl Server {
                 self.refuse(id, -32601, "no such method in 2026-07-28");
             }
             Some("initialize") => {
+                self.hello = params.clone();
                 let capabilities = json!({
                     "tools":{"listChanged":true},"prompts":{"listChanged":true},"logging":{},"completions":{},
                     "resources":{"listChanged":true,"subscribe":true},
@@ -316,7 +320,7 @@ impl Server {
                 self.answer_in(0, id, &text("grown"));
             }
             "told" => {
-                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned});
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned,"hello":self.hello});
                 self.answer_in(0, id, &text(&told.to_string()));
             }
             "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),

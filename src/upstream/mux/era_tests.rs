@@ -146,14 +146,14 @@ fn a_modern_server_gets_the_meta_that_a_legacy_client_never_sends() {
     let mut stage = Stage::new(MODERN);
     let meta = "\"traceparent\":\"00-a\"".into();
     let call = Parcel { meta, level: Some(Level::Info), progress: true, ..parcel(LEGACY) };
-    let caller = stage.call(call, client(r#"{"sampling":{},"experimental":{}}"#));
+    let caller = stage.call(call, client(r#"{"sampling":{"tools":{}},"experimental":{},"x":{}}"#));
     let number = stage.number();
     let prefix = "io.modelcontextprotocol/";
     let meta = &stage.last()["params"]["_meta"];
     let member = |name: &str| &meta[&format!("{prefix}{name}")];
     assert_eq!(member("protocolVersion"), "2026-07-28");
     assert_eq!(*member("clientInfo"), json!({"name":"tester","version":"9"}));
-    assert_eq!(*member("clientCapabilities"), json!({"sampling":{}}));
+    assert_eq!(*member("clientCapabilities"), json!({"sampling":{"tools":{}},"experimental":{},"x":{}}));
     assert_eq!(member("logLevel"), "info");
     assert_eq!((&meta["traceparent"], &meta["progressToken"]), (&json!("00-a"), &json!(number)));
     stage.answers(number, r#"{"resultType":"complete","content":[],"x":1}"#);

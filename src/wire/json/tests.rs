@@ -179,3 +179,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_compact_value_has_no_space_but_in_its_strings() {
+    for (raw, compact) in [
+        (" { \"a b\" :\t[ 1 ,\r\n\"\\\" , \" ] } ", "{\"a b\":[1,\"\\\" , \"]}"),
+        ("7", "7"),
+        ("", ""),
+        ("\"half ", "\"half "),
+    ] {
+        let mut out = Vec::new();
+        write_compact(&mut out, raw);
+        assert_eq!(String::from_utf8(out).unwrap(), compact, "{raw}");
+    }
+}
