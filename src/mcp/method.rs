@@ -187,6 +187,10 @@ impl Level {
         Self::Emergency,
     ];
 
+    /// What a client wants that has not said: most servers tell as much by themselves (spec 2025-11-25
+    /// server/utilities/logging#setting-log-level leaves it to them).
+    pub const UNSAID: Self = Self::Info;
+
     /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

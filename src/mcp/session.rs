@@ -221,10 +221,8 @@ impl Session {
                 answer::empty_result(out, request.id);
                 Ok(Verdict::Unsubscribe(uri))
             }
-            // Who has not said is told what most servers tell by themselves (spec 2025-11-25
-            // server/utilities/logging#setting-log-level leaves it to the server).
             (_, Some(revision)) => {
-                serve(request, params, revision, Some(self.level.unwrap_or(Level::Info)), catalogue, out)
+                serve(request, params, revision, Some(self.level.unwrap_or(Level::UNSAID)), catalogue, out)
             }
         }
     }

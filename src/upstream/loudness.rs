@@ -45,8 +45,7 @@ impl Loudness {
         *count = count.saturating_add_signed(by);
         let after = least(&wanted);
         if after != before {
-            // Nobody listens: the quietest there is.
-            let level = after.unwrap_or(Level::Emergency);
+            let level = after.unwrap_or(Level::UNSAID);
             for upstream in self.directories.load().upstreams() {
                 upstream.post(Errand::Level(level));
             }

@@ -132,7 +132,7 @@ impl Mux {
             Own::Subscribe(uri) => self.subscribe_ended(&uri, &heard, now),
             Own::Unsubscribe(uri) => self.unsubscribe_ended(&uri, now),
             Own::Listen => self.listen_ended(number, &heard, now),
-            Own::SetLevel => self.watches.is_telling = false,
+            Own::SetLevel => self.voice.heard(),
         }
     }
 

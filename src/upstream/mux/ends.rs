@@ -49,6 +49,7 @@ impl Mux {
             self.tell_cancelled(number, sink);
         }
         self.end_waiting(now);
+        self.calm_down(now, sink);
         if let Some(late) = self.end_asking(now) {
             next = next.min(late);
         }

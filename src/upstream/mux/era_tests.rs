@@ -468,3 +468,34 @@ fn a_probe_is_waited_for_beyond_its_time_until_it_is_known_who_is_there() {
     assert!(stage.mux.heard.is_empty() && stage.mux.deadline().is_none());
     assert_eq!((stage.strays(), stage.sent.texts.len()), (0, 2), "a handshake is not cancelled");
 }
+
+#[test]
+fn the_voice_falls_a_while_after_the_last_call_that_wanted_more_and_not_before() {
+    let mut stage = Stage::new(LEGACY);
+    let levels = |stage: &mut Stage| -> Vec<Value> {
+        let told = stage.sent.texts.iter().filter(|text| text["method"] == "logging/setLevel");
+        let told: Vec<(u64, Value)> =
+            told.map(|text| (text["id"].as_u64().unwrap(), text["params"]["level"].clone())).collect();
+        told.iter().for_each(|(number, _)| stage.answers(*number, "{}"));
+        told.into_iter().map(|(_, level)| level).collect()
+    };
+    let wants = |level| Parcel { level: Some(level), ..modern() };
+    stage.errand(Errand::Level(Level::Error));
+    assert_eq!(levels(&mut stage), ["error"]);
+    let long = stage.call(wants(Level::Debug), Client::default());
+    let number = stage.number();
+    for _ in 0..20 {
+        let short = stage.call(wants(Level::Warning), Client::default());
+        stage.answers(stage.number(), "{}");
+        stage.answer(short.call).unwrap();
+        stage.passes(Duration::from_secs(1));
+    }
+    assert_eq!(levels(&mut stage), ["error", "debug"], "one that wants so much is in flight");
+    stage.answers(number, "{}");
+    stage.answer(long.call).unwrap();
+    for _ in 0..30 {
+        stage.passes(Duration::from_secs(1));
+    }
+    assert_eq!(levels(&mut stage), ["error", "debug", "error"]);
+    assert!(stage.mux.deadline().is_none(), "nothing is raised any more");
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Heard, Mux, Own, Sink};
 use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
-use crate::mcp::{Era, Features, Level, answer};
+use crate::mcp::{Era, Features, answer};
 use crate::upstream::handle::{Client, Errand};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
@@ -14,7 +14,7 @@ use crate::wire::json;
 /// Pause before a stream of changes that has ended is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// Longest wait for an answer to a request of our own.
-const OWN_WAIT: Duration = Duration::from_secs(30);
+pub(super) const OWN_WAIT: Duration = Duration::from_secs(30);
 /// Subscriptions that a server is asked for, or to end, at once: what many clients want must not bury it.
 const ASKING_MAX: usize = 32;
 
@@ -27,9 +27,6 @@ pub(super) struct Watches {
     turns: u64,
     /// Legacy: how many of these requests it has not answered.
     asking: usize,
-    /// Legacy: the level that the server was told last, and whether it has not answered that yet.
-    pub(super) told: Option<Level>,
-    pub(super) is_telling: bool,
     /// When to look for those who have waited too long for the server's word.
     overdue: Option<Instant>,
     /// Modern: the number of the stream that is open.
@@ -322,7 +319,7 @@ impl Mux {
         });
         watches.due.clear();
         (watches.asking, watches.listening, watches.anew, watches.overdue) = (0, None, None, None);
-        (watches.told, watches.is_telling, self.level) = (None, false, None);
+        self.hush();
     }
 
     /// What was watched on the last link is to be watched on this one.
@@ -382,39 +379,6 @@ impl Mux {
             self.watches.reconsider(uri, now);
         }
         last
-    }
-
-    /// The least level that any client wants: a modern server is told with each request.
-    pub(in crate::upstream) fn set_level(&mut self, level: Level, now: Instant, sink: &mut impl Sink) {
-        if self.terms.revision.era() == Era::Legacy && self.terms.features.has(Features::LOGGING) {
-            self.level = Some(level);
-            self.tell_level(now, sink);
-        }
-    }
-
-    /// One word at a time: of those that came while the server was told one, it is told the last.
-    fn tell_level(&mut self, now: Instant, sink: &mut impl Sink) {
-        if let Some(level) = self.level.filter(|_| !self.watches.is_telling && self.level != self.watches.told) {
-            self.watches.told = Some(level);
-            let params = format!("\"level\":\"{}\"", level.as_str());
-            self.watches.is_telling =
-                self.ask(Own::SetLevel, "logging/setLevel", &params, OWN_WAIT, now, sink).is_some();
-        }
-    }
-
-    /// A modern client says with each request how much it wants to hear; a legacy server is told before, and not after:
-    /// what is too much for others is left out on the way to them.
-    pub(super) fn raise_voice(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
-        let wanted = self
-            .pending
-            .get(number)
-            .and_then(|pending| pending.parcel())
-            .and_then(|parcel| parcel.level.filter(|_| parcel.revision.era() == Era::Modern));
-        if let Some(wanted) = wanted
-            && self.level.is_none_or(|level| wanted < level)
-        {
-            self.set_level(wanted, now, sink);
-        }
     }
 
     /// The client behind a session of its own has other roots.

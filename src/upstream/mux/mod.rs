@@ -11,6 +11,7 @@ mod pending;
 mod slots;
 mod speech;
 pub mod tally;
+mod voice;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use pending::{Asked, Later, Pending, Work};
 pub(super) use slots::NUMBER_BITS;
 use slots::Slots;
 use tally::Uses;
+use voice::Voice;
 
 /// Where the texts go: a link, or a test.
 pub(super) trait Sink {
@@ -91,8 +93,9 @@ pub(super) struct Mux {
     calls: usize,
     asked: Slots<Asked>,
     watches: Watches,
-    /// How talkative the server was told to be.
+    /// How talkative a legacy server is to be; nothing if it has never been told.
     level: Option<Level>,
+    voice: Voice,
     /// The numbers that were cancelled last: their late answers are nobody's fault. With until when the server may still
     /// be at work on them, and ask and tell things that are meant for their clients.
     cancelled: VecDeque<(u64, Instant)>,
@@ -154,6 +157,7 @@ impl Mux {
             asked: Slots::above(floor),
             watches: Watches::default(),
             level: None,
+            voice: Voice::default(),
             cancelled: VecDeque::new(),
             haunted_until: now,
             later: Vec::new(),
@@ -213,8 +217,12 @@ impl Mux {
 
     /// When [`Self::check`] is to be called, if anything waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.pending.len() > 0 || self.asked.len() > 0 || self.counted || self.watches.waits())
-            .then_some(self.next_check)
+        (self.pending.len() > 0
+            || self.asked.len() > 0
+            || self.counted
+            || self.watches.waits()
+            || self.voice.is_raised())
+        .then_some(self.next_check)
     }
 
     /// Something to do for a client.
