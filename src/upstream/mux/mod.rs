@@ -462,6 +462,8 @@ fn malformed_number(malformed: &envelope::Malformed<'_>) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod ask_tests;
+#[cfg(test)]
 mod era_tests;
 #[cfg(test)]
 pub(super) mod stage;
