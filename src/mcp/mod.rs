@@ -1,6 +1,7 @@
 //! The protocol's rules, pure: five revisions of MCP as values in and JSON texts out, with no socket, clock or thread.
 
 pub mod answer;
+pub mod beyond;
 pub mod bridge;
 pub mod catalogue;
 pub mod fault;
@@ -17,6 +18,7 @@ pub mod session;
 pub mod snapshot;
 pub mod uri_template;
 
+pub use beyond::Beyond;
 pub use catalogue::{Catalogue, CatalogueConfig};
 pub use fault::{Fault, Refusal};
 pub use method::{Features, Level, List, Method, Target, Topics};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::mcp::beyond::Beyond;
 use crate::mcp::method::{Features, List};
 
 /// Everything that one server offers.
@@ -9,6 +10,8 @@ use crate::mcp::method::{Features, List};
 pub struct Offer {
     /// What it can do.
     pub features: Features,
+    /// What it has beyond the core protocol.
+    pub beyond: Beyond,
     /// The raw JSON object that it calls itself (`serverInfo`).
     pub server_info: Option<Box<str>>,
     /// Its advice to the model.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mcp::beyond::{self, member};
 use crate::meter::Named;
 use crate::wire::json;
 
@@ -34,8 +35,8 @@ pub struct Profile {
     /// What the client can do, a bit for each [`Capability`].
     pub capabilities: u16,
     /// What servers are told that it can do: the raw JSON of `capabilities` in one line, at most [`DECLARED_MAX`] bytes; empty
-    /// where that is nothing. Without what would need requests to the client that nobody here carries: `tasks`, of 2025-11-25
-    /// and the extension of that name, are polled for. Of what is longer, only what is known is kept.
+    /// where that is nothing. Without what nobody here carries ([`beyond::TASKS`]). Of what is longer, only what is known is
+    /// kept.
     pub declared: Box<str>,
 }
 
@@ -45,8 +46,6 @@ pub const NAME_MAX: usize = 64;
 pub const VERSION_MAX: usize = 32;
 /// Most bytes of capabilities as they were declared: thrice what a client with every extension of today says.
 pub const DECLARED_MAX: usize = 1024;
-/// The extension whose results are polled for (spec 2026-07-28 changelog, SEP-2663).
-pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 crate::named! {
     /// A capability that a client can declare (schemas `ClientCapabilities`), as far as it matters here.
@@ -140,15 +139,7 @@ fn declared(capabilities: Option<&str>, flags: u16) -> Box<str> {
         match &*key {
             "tasks" => {}
             "extensions" => {
-                let mut kept = Vec::new();
-                json::members(value).into_iter().flatten().filter(|it| it.0 != TASKS).for_each(|(key, value)| {
-                    member(&mut kept, &key, value);
-                });
-                if let Ok(kept) = String::from_utf8(kept).map(|kept| kept + "}")
-                    && kept.len() > 1
-                {
-                    member(&mut text, "extensions", &kept);
-                }
+                beyond::extensions(value).into_iter().for_each(|kept| member(&mut text, "extensions", &kept));
             }
             _ if value.starts_with('{') => member(&mut text, &key, value),
             _ => {}
@@ -166,14 +157,6 @@ fn declared(capabilities: Option<&str>, flags: u16) -> Box<str> {
         text.push(b'}');
     }
     String::from_utf8(text).unwrap_or_default().into()
-}
-
-/// Appends a member to an object that lacks its closing brace.
-fn member(object: &mut Vec<u8>, key: &str, value: &str) {
-    object.push(if object.is_empty() { b'{' } else { b',' });
-    json::write_string(object, key);
-    object.push(b':');
-    json::write_compact(object, value);
 }
 
 /// The table of profiles of one shard: bounded, whatever clients claim to be.

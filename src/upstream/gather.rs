@@ -62,6 +62,7 @@ impl Gather {
     ) -> Self {
         let (mut offer, mut params) = last.cloned().unwrap_or_default();
         offer.features = agreed.features;
+        offer.beyond.clone_from(&agreed.beyond);
         offer.server_info.clone_from(&agreed.server_info);
         offer.instructions.clone_from(&agreed.instructions);
         (offer.fresh, offer.private) = (None, false);

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mcp::{Features, Revision};
+use crate::mcp::{Beyond, Features, Revision};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
 fn agreed(revision: Revision) -> Agreed {
     let features = Features::TOOLS.and(Features::RESOURCES);
-    Agreed { revision, features, server_info: None, instructions: None }
+    Agreed { revision, features, beyond: Beyond::default(), server_info: None, instructions: None }
 }
 
 fn gather(entries_max: usize) -> Gather {

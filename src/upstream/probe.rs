@@ -1,7 +1,7 @@
 //! Which era a server is of, and what it can do: the modern question first, the legacy handshake where that is not known
 //! (spec 2026-07-28 basic/versioning#backward-compatibility-with-initialization-based-versions).
 
-use crate::mcp::{Era, Features, Revision, bridge};
+use crate::mcp::{Beyond, Era, Features, Revision, bridge};
 use crate::upstream::mux::Heard;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
@@ -33,6 +33,7 @@ pub(super) enum Finding {
 pub(super) struct Agreed {
     pub(super) revision: Revision,
     pub(super) features: Features,
+    pub(super) beyond: Beyond,
     pub(super) server_info: Option<Box<str>>,
     pub(super) instructions: Option<Box<str>>,
 }
@@ -174,6 +175,7 @@ fn agreed(revision: Revision, capabilities: &str, info: Option<&str>, instructio
     Finding::Agreed(Box::new(Agreed {
         revision,
         features: features(capabilities, revision),
+        beyond: Beyond::read(capabilities),
         server_info: info.filter(|info| info.starts_with('{')).map(Into::into),
         instructions: instructions.and_then(json::string).map(Into::into),
     }))

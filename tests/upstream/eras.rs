@@ -128,7 +128,9 @@ fn a_modern_client_and_a_modern_server_see_each_others_bytes() {
     retry["params"]["inputResponses"] = json!({"q":{"action":"accept","content":{"n":8}}});
     retry["params"]["_meta"]["traceparent"] = json!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(text_of(&peer.ask(&retry)), r#"{"action":"accept","content":{"n":8}}"#);
-    let told = text_of(&peer.ask(&modern(3, "tools/call", json!({"name":"told"}), &json!({"roots":{}})))).to_owned();
+    // Nobody here could poll for what a server that supports tasks would answer.
+    let declared = json!({"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{}}});
+    let told = text_of(&peer.ask(&modern(3, "tools/call", json!({"name":"told"}), &declared))).to_owned();
     let told: Value = serde_json::from_str(&told).expect("JSON");
     assert_eq!(told["meta"]["io.modelcontextprotocol/clientCapabilities"], json!({"roots":{}}));
     assert_eq!(told["meta"]["io.modelcontextprotocol/clientInfo"]["name"], "modern");
@@ -165,4 +167,22 @@ fn what_a_client_has_declared_reaches_the_server_of_either_era() {
     let lakh = Process::in_front_of_scripted(&[]);
     let hello = super::told(&mut Peer::capable(lakh.clients, &said))["hello"].clone();
     assert_eq!(hello["capabilities"]["experimental"], Value::Null, "what one has declared is not said for all");
+}
+
+#[test]
+fn what_servers_have_beyond_the_core_is_told_in_both_eras() {
+    let flags = [format!("one={}", scripted()), format!("two={} --modern", scripted())];
+    let lakh = Process::in_front_of(&["--stdio", &flags[0], "--stdio", &flags[1]], &[]);
+    let (experimental, extensions) = (json!({"told":{"by":"script"}}), json!({"com.example/x":{"modern":true}}));
+    let discovered = Peer::connect(lakh.clients).ask(&modern(0, "server/discover", json!({}), &json!({})));
+    let hello = json!({"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}});
+    let opened = Peer::connect(lakh.clients).ask(&request(0, "initialize", &hello));
+    for told in [discovered, opened] {
+        let capabilities = &told["result"]["capabilities"];
+        assert_eq!(
+            (&capabilities["experimental"], &capabilities["extensions"]),
+            (&experimental, &extensions),
+            "{told}"
+        );
+    }
 }

@@ -155,6 +155,7 @@ impl Server {
         match message["method"].as_str() {
             Some("server/discover") if self.modern => {
                 let capabilities = json!({"tools":{"listChanged":true},"prompts":{},"completions":{},
+                    "extensions":{"io.modelcontextprotocol/tasks":{},"com.example/x":{"modern":true}},
                     "resources":{"listChanged":true,"subscribe":true}});
                 let info = json!({"io.modelcontextprotocol/serverInfo":{"name":"scripted","version":"1.2.3"}});
                 let result = json!({"supportedVersions":[MODERN],"capabilities":capabilities,"_meta":info});
@@ -175,7 +176,7 @@ impl Server {
                 self.hello = params.clone();
                 let capabilities = json!({
                     "tools":{"listChanged":true},"prompts":{"listChanged":true},"logging":{},"completions":{},
-                    "resources":{"listChanged":true,"subscribe":true},
+                    "resources":{"listChanged":true,"subscribe":true},"experimental":{"told":{"by":"script"}},
                 });
                 let info = json!({"name":"scripted","version":"1.2.3","title":"Scripted"});
                 let result = json!({

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Part;
 use super::view::{self, Members, What};
+use crate::mcp::beyond::Beyond;
 use crate::mcp::method::Features;
 use crate::mcp::revision::{Era, Revision};
 use crate::wire::json;
@@ -29,11 +30,12 @@ const FRESH_MS: u128 = 300_000;
 impl Openings {
     pub(super) fn new(parts: &[Part<'_>], features: Features) -> Self {
         let info = info(parts);
+        let beyond = Beyond::union(parts.iter().map(|part| &part.offer.beyond));
         let instructions = instructions(parts).map(|text| format!(r#","instructions":{}"#, quoted(&text)));
         let instructions = instructions.unwrap_or_default();
         let initialize = |revision: Revision| {
             let (info, name) = (seen(&info, revision), revision.as_str());
-            let capabilities = capabilities(features, revision);
+            let capabilities = capabilities(features, &beyond, revision);
             format!(r#"{{"protocolVersion":"{name}","capabilities":{capabilities},"serverInfo":{info}{instructions}}}"#)
                 .into()
         };
@@ -49,7 +51,7 @@ impl Openings {
         let discover = format!(
             r#"{modern}"supportedVersions":{},"capabilities":{}{instructions}{cache}"#,
             Revision::SUPPORTED_PER_REQUEST,
-            capabilities(features, newest)
+            capabilities(features, &beyond, newest)
         );
         // A modern revision has no `initialize`: it is answered as the newest legacy one.
         let initialize = std::array::from_fn(|at| Arc::clone(&legacy[at.min(3)]));
@@ -94,9 +96,9 @@ fn instructions(parts: &[Part<'_>]) -> Option<String> {
 }
 
 /// What all servers together can do (schemas `ServerCapabilities`). Lists can always change: servers come and go.
-fn capabilities(features: Features, revision: Revision) -> String {
+fn capabilities(features: Features, beyond: &Beyond, revision: Revision) -> String {
     let subscribe = if features.has(Features::SUBSCRIBE) { r#","subscribe":true"# } else { "" };
-    let mut members = Vec::new();
+    let mut members: Vec<String> = beyond.members().collect();
     // The first revision has completions, and no word for them (spec 2024-11-05 server/utilities/completion).
     if features.has(Features::COMPLETIONS) && revision > Revision::V2024_11_05 {
         members.push(r#""completions":{}"#.to_owned());

@@ -1,8 +1,8 @@
 //! The texts that a server gets: each request under our own number.
 
 use super::pending::Input;
-use crate::mcp::bridge;
 use crate::mcp::{Era, Parcel, Profile, Revision};
+use crate::mcp::{beyond, bridge};
 
 /// Appends a client's request for a server of the given revision.
 #[inline]
@@ -26,7 +26,10 @@ pub(super) fn call(
         (Era::Modern, Era::Legacy) => bridge::meta_for_legacy(out, &parcel.meta),
         (client, server) => {
             if !parcel.meta.is_empty() {
-                out.extend_from_slice(parcel.meta.as_bytes());
+                match client {
+                    Era::Modern => beyond::meta_for_the_same(out, &parcel.meta),
+                    Era::Legacy => out.extend_from_slice(parcel.meta.as_bytes()),
+                }
                 out.push(b',');
             }
             if client != server {
