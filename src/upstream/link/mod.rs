@@ -230,6 +230,19 @@ impl Link {
         }
     }
 
+    /// Bytes that the peer has taken since the link was opened, what the transport says besides included: a message was
+    /// not sent if this is not more than it was, with [`unsent`](Self::unsent), when the message was put. Over HTTP, where
+    /// each failure says itself whether its request was sent, always 0.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        match &self.0 {
+            Inner::Child(link) => link.pipe.taken(),
+            Inner::Tcp(pipe) => pipe.taken(),
+            Inner::WebSocket(link) => link.taken(),
+            Inner::Http(_) => 0,
+        }
+    }
+
     /// Sends all that was put; waits while the peer takes nothing.
     ///
     /// # Errors

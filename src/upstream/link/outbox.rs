@@ -14,6 +14,8 @@ const KEPT_BYTES: usize = 1 << 20;
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// Bytes taken by the peer since the beginning.
+    taken: u64,
     stuck: bool,
     unflushed: bool,
 }
@@ -40,13 +42,18 @@ impl Outbox {
         self.bytes.len() - self.sent
     }
 
+    /// Bytes that the peer has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Whether the peer did not take all when it was last tried.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { taken: self.taken, ..Self::default() };
     }
 
     /// Sends until nothing waits.
@@ -59,7 +66,10 @@ impl Outbox {
         while self.unsent() > 0 {
             match writer.as_mut().poll_write(cx, &self.bytes[self.sent..])? {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(taken) => self.sent += taken,
+                Poll::Ready(taken) => {
+                    self.sent += taken;
+                    self.taken += taken as u64;
+                }
                 Poll::Pending => {
                     if self.sent > KEPT_BYTES {
                         self.bytes.drain(..self.sent);

@@ -40,6 +40,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<R, W> {
         self.outbox.unsent()
     }
 
+    pub(super) fn taken(&self) -> u64 {
+        self.outbox.taken()
+    }
+
     pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
         poll_fn(|cx| self.outbox.poll_send(Pin::new(&mut self.writer), cx)).await.map_err(|error| lost(&error))
     }

@@ -117,6 +117,10 @@ impl WsLink {
         self.outbox.unsent()
     }
 
+    pub(super) fn taken(&self) -> u64 {
+        self.outbox.taken()
+    }
+
     pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
         poll_fn(|cx| self.outbox.poll_send(Pin::new(&mut self.stream), cx)).await.map_err(|error| lost(&error))
     }

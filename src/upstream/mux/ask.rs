@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::pending::{Asked, By, Later, Pending, Work, respond};
-use super::{Mux, Sink, put};
+use super::{Mux, Sink};
 use crate::actor::{Answer, Question, Reply};
 use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CAPABILITY};
 use crate::mcp::{Capability, Era, answer, bridge};
@@ -176,7 +176,7 @@ impl Mux {
             By::Request { id, .. } => {
                 self.text.clear();
                 respond(&mut self.text, &id, &reply);
-                put(&mut self.put, sink, Outgoing { text: &self.text, purpose: Purpose::Response });
+                sink.put(Outgoing { text: &self.text, purpose: Purpose::Response });
             }
             By::Result(at) => {
                 if let Some(call) = asked.call {

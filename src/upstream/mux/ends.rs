@@ -88,7 +88,7 @@ impl Mux {
         // What it ended by is about another request: of those that were sent nobody knows.
         let others = Trouble::new(TroubleKind::Lost, trouble.to_string());
         let trouble = if trouble.is_safe_to_repeat() { &others } else { trouble };
-        let sent = self.put - (sink.unsent() as u64).min(self.put);
+        let sent = sink.taken();
         for number in self.pending.numbers(|_| true) {
             let Some(pending) = self.pending.get(number) else { continue };
             // Over HTTP each request fails by itself, and says whether it was sent.
@@ -108,7 +108,6 @@ impl Mux {
         // With the link goes whatever went on behind it.
         self.cancelled.iter_mut().for_each(|(_, until)| *until = now);
         self.haunted_until = now;
-        self.put = 0;
         self.later.clear();
         self.heard.clear();
         self.behind.clear();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::pending::{Asked, By, Input, Later, Parked, Pending, Work, respond};
-use super::{Mux, NUMBER_BITS, Sink, put};
+use super::{Mux, NUMBER_BITS, Sink};
 use crate::actor::{Answer, Reply, Ticket};
 use crate::mcp::fault::{INTERNAL_ERROR, INVALID_PARAMS};
 use crate::mcp::request_state::Claim;
@@ -106,7 +106,7 @@ impl Mux {
             }
             self.text.clear();
             respond(&mut self.text, &id, &Reply::Result(response.into()));
-            put(&mut self.put, sink, Outgoing { text: &self.text, purpose: Purpose::Response });
+            sink.put(Outgoing { text: &self.text, purpose: Purpose::Response });
         }
         let Some(pending) = self.pending.get_mut(number) else { return };
         let Work::Parked(parked) = &mut pending.work else { return };

@@ -38,8 +38,10 @@ use voice::Voice;
 pub(super) trait Sink {
     /// Takes a message for sending.
     fn put(&mut self, outgoing: Outgoing<'_>);
-    /// Bytes taken and not sent yet.
+    /// Bytes put and not taken by the server yet, what the transport says besides included.
     fn unsent(&self) -> usize;
+    /// Bytes that the server has taken so far, of the same kind.
+    fn taken(&self) -> u64;
 }
 
 impl Sink for Link {
@@ -49,6 +51,10 @@ impl Sink for Link {
 
     fn unsent(&self) -> usize {
         Self::unsent(self)
+    }
+
+    fn taken(&self) -> u64 {
+        Self::taken(self)
     }
 }
 
@@ -104,7 +110,6 @@ pub(super) struct Mux {
     later: Vec<Later>,
     /// The text that is being written.
     text: Vec<u8>,
-    put: u64,
     uses: Uses,
     /// Whether there are any to be handed over.
     counted: bool,
@@ -162,7 +167,6 @@ impl Mux {
             haunted_until: now,
             later: Vec::new(),
             text: Vec::new(),
-            put: 0,
             uses: Uses::default(),
             counted: false,
             next_check: now,
@@ -286,10 +290,10 @@ impl Mux {
         };
         let name = (parcel.method != Method::Complete).then_some(&*parcel.name);
         let purpose = Purpose::Request { number, method: parcel.method.as_str(), name, params: &headers, revision };
-        pending.offset = self.put;
+        pending.offset = sink.taken() + sink.unsent() as u64;
         pending.bytes = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         pending.heard = now;
-        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
+        sink.put(Outgoing { text: &self.text, purpose });
     }
 
     /// Asks the server something for ourselves; `params` are raw members. The answer comes in [`Self::heard`].
@@ -310,7 +314,7 @@ impl Mux {
         let meta = if legacy { Revision::NEWEST_LEGACY } else { revision };
         speech::own(&mut self.text, number, method, params, meta);
         let purpose = Purpose::Request { number, method, name: None, params: &[], revision };
-        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
+        sink.put(Outgoing { text: &self.text, purpose });
         self.next_check = self.next_check.min(now + wait);
         Some(number)
     }
@@ -319,7 +323,7 @@ impl Mux {
     pub(super) fn notify(&mut self, method: &str, sink: &mut impl Sink) {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         let purpose = Purpose::Notification { method, revision: self.terms.revision };
-        put(&mut self.put, sink, Outgoing { text: text.as_bytes(), purpose });
+        sink.put(Outgoing { text: text.as_bytes(), purpose });
     }
 
     /// Nobody waits any more.
@@ -347,7 +351,7 @@ impl Mux {
         self.text.clear();
         speech::cancelled(&mut self.text, number);
         let purpose = Purpose::Cancel { number, revision: self.terms.revision };
-        put(&mut self.put, sink, Outgoing { text: &self.text, purpose });
+        sink.put(Outgoing { text: &self.text, purpose });
     }
 
     /// Late answers to this number are to be expected; the server may be at work on it until then.
@@ -437,7 +441,7 @@ impl Mux {
             for later in std::mem::take(&mut self.later) {
                 match later {
                     Later::Respond(text) => {
-                        put(&mut self.put, sink, Outgoing { text: &text, purpose: Purpose::Response });
+                        sink.put(Outgoing { text: &text, purpose: Purpose::Response });
                     }
                     Later::Resend(number) => self.send(number, now, sink),
                     Later::Cancelled(number) => self.tell_cancelled(number, sink),
@@ -447,13 +451,6 @@ impl Mux {
         self.keep_up(now, sink);
         self.listen_anew(now, sink);
     }
-}
-
-/// Puts a message on the link, and counts what that makes of it there: from the count follows what was sent.
-fn put(count: &mut u64, sink: &mut impl Sink, outgoing: Outgoing<'_>) {
-    let before = sink.unsent();
-    sink.put(outgoing);
-    *count += sink.unsent().saturating_sub(before) as u64;
 }
 
 /// The request that a malformed answer was for.

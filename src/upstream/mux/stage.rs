@@ -28,6 +28,8 @@ pub(crate) struct Sent {
     /// Bytes that were put, and how many of them the server has not taken.
     pub(crate) stuck: usize,
     pub(crate) is_stuck: bool,
+    /// Bytes that it was given.
+    pub(crate) put: usize,
 }
 
 impl Sink for Sent {
@@ -39,6 +41,7 @@ impl Sink for Sent {
             self.headers.push(params.to_vec());
         }
         self.texts.push(text);
+        self.put += outgoing.text.len();
         if self.is_stuck {
             self.stuck += outgoing.text.len();
         }
@@ -46,6 +49,10 @@ impl Sink for Sent {
 
     fn unsent(&self) -> usize {
         self.stuck
+    }
+
+    fn taken(&self) -> u64 {
+        (self.put - self.stuck) as u64
     }
 }
 

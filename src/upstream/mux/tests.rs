@@ -272,6 +272,18 @@ fn silence_ends_a_call_by_name_and_progress_keeps_it_alive_for_a_while() {
 }
 
 #[test]
+fn what_the_transport_says_besides_is_nobodys_call() {
+    let mut stage = stage();
+    let sent = stage.call(parcel(LEGACY), Client::default());
+    // Pongs that the server does not take.
+    stage.sent.put += 10_000;
+    stage.sent.stuck += 10_000;
+    stage.mux.end(&Trouble::new(TroubleKind::Lost, "reset"), stage.now, &stage.sent);
+    let error = stage.answer(sent.call).unwrap_err();
+    assert!(error["message"].as_str().is_some_and(|message| message.contains("may have had effects")), "{error}");
+}
+
+#[test]
 fn the_end_of_a_link_fails_what_was_sent_and_keeps_what_was_not_once() {
     let mut stage = stage();
     stage.sent.is_stuck = true;

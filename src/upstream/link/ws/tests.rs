@@ -128,6 +128,28 @@ async fn messages_go_both_ways_in_fragments_too_and_pings_are_answered() {
     link.close().await;
 }
 
+/// Of a call that the server has, nobody may say that it was not sent: it would be sent once more.
+#[tokio::test]
+async fn a_pong_that_waits_says_nothing_of_the_messages_that_were_sent() {
+    let target = server(|mut server| async move {
+        assert_eq!(server.hear().await.0, "text");
+        // In one read, so that nothing is sent between the two.
+        let mut both = Vec::new();
+        write_frame(&mut both, Opcode::Ping, &[b'x'; 100]);
+        write_frame(&mut both, Opcode::Text, b"{\"id\":2}");
+        server.raw(&both).await;
+        std::future::pending().await
+    })
+    .await;
+    let mut link = try_open(&target).await.expect("open");
+    assert_eq!(link.taken(), 0);
+    link.put(message(b"{\"id\":1}"));
+    let whole = link.unsent() as u64;
+    assert_eq!(next(&mut link).await, "{\"id\":2}");
+    assert!(link.unsent() >= 100, "the pong waits for the next turn");
+    assert_eq!(link.taken(), whole);
+}
+
 #[tokio::test]
 async fn a_message_over_the_limit_fails_its_request_and_the_next_one_comes() {
     let target = server(|mut server| async move {
