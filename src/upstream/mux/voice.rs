@@ -91,3 +91,59 @@ impl Mux {
 fn wanted(parcel: &Parcel) -> Option<Level> {
     parcel.level.filter(|_| parcel.revision.era() == Era::Modern)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::mcp::Revision;
+    use crate::upstream::handle::{Client, Errand};
+    use crate::upstream::mux::stage::{Stage, parcel};
+
+    const LEGACY: Revision = Revision::V2025_11_25;
+
+    #[test]
+    fn levels_that_come_while_the_server_is_told_one_are_told_as_the_last() {
+        let mut stage = Stage::new(LEGACY);
+        for level in [Level::Debug, Level::Emergency, Level::Debug, Level::Error] {
+            stage.errand(Errand::Level(level));
+        }
+        assert_eq!((stage.sent.texts.len(), &stage.last()["params"]["level"]), (1, &json!("debug")));
+        stage.answers(stage.number(), "{}");
+        assert_eq!((stage.sent.texts.len(), &stage.last()["params"]["level"]), (2, &json!("error")));
+        stage.answers(stage.number(), "{}");
+        assert_eq!(stage.sent.texts.len(), 2);
+    }
+
+    #[test]
+    fn the_voice_falls_a_while_after_the_last_call_that_wanted_more_and_not_before() {
+        let mut stage = Stage::new(LEGACY);
+        let levels = |stage: &mut Stage| -> Vec<Value> {
+            let told = stage.sent.texts.iter().filter(|text| text["method"] == "logging/setLevel");
+            let told: Vec<(u64, Value)> =
+                told.map(|text| (text["id"].as_u64().unwrap(), text["params"]["level"].clone())).collect();
+            told.iter().for_each(|(number, _)| stage.answers(*number, "{}"));
+            told.into_iter().map(|(_, level)| level).collect()
+        };
+        let wants = |level| Parcel { level: Some(level), ..parcel(Revision::V2026_07_28) };
+        stage.errand(Errand::Level(Level::Error));
+        assert_eq!(levels(&mut stage), ["error"]);
+        let long = stage.call(wants(Level::Debug), Client::default());
+        let number = stage.number();
+        for _ in 0..20 {
+            let short = stage.call(wants(Level::Warning), Client::default());
+            stage.answers(stage.number(), "{}");
+            stage.answer(short.call).unwrap();
+            stage.passes(Duration::from_secs(1));
+        }
+        assert_eq!(levels(&mut stage), ["error", "debug"], "one that wants so much is in flight");
+        stage.answers(number, "{}");
+        stage.answer(long.call).unwrap();
+        for _ in 0..30 {
+            stage.passes(Duration::from_secs(1));
+        }
+        assert_eq!(levels(&mut stage), ["error", "debug", "error"]);
+        assert!(stage.mux.deadline().is_none(), "nothing is raised any more");
+    }
+}
