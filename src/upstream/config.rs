@@ -54,7 +54,7 @@ pub struct Config {
     pub restart_ms_max: u64,
     /// Calls in flight at it; the next ones are refused.
     pub in_flight_max: usize,
-    /// Connections to a server over HTTP; what needs another one waits.
+    /// Connections to a server over HTTP that wait for answers; what needs another one waits. Up to 8 more send what has none.
     pub http_connections_max: usize,
     /// With `sharing = "per-session"`: sessions at once.
     pub sessions_max: usize,

@@ -68,7 +68,8 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// How long a connection may take to be there.
     pub connect: Duration,
-    /// Connections to an HTTP server: requests that wait for an answer at once, streams included. More wait their turn.
+    /// Connections to an HTTP server: requests that wait for an answer at once, streams included. More wait their turn. What
+    /// has no answer goes over a few others.
     pub http_connections_max: usize,
 }
 

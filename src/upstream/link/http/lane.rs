@@ -49,6 +49,18 @@ pub(super) enum JobKind {
     OneWay { is_initialized: bool, request: Option<u64> },
 }
 
+impl Job {
+    /// Whether it is a word that nobody answers, nor waits for.
+    pub(super) const fn is_word(&self) -> bool {
+        matches!(self.kind, JobKind::OneWay { is_initialized: false, request: None })
+    }
+
+    /// Whether it ends the handshake.
+    pub(super) const fn is_initialized(&self) -> bool {
+        matches!(self.kind, JobKind::OneWay { is_initialized: true, .. })
+    }
+}
+
 /// A lane's end of things.
 pub(super) struct Lane {
     pub(super) number: u64,

@@ -28,6 +28,10 @@ use wire::{Order, Wire};
 
 /// Deliveries that wait to be taken: lanes that have more wait themselves.
 const NEWS_MAX: usize = 64;
+/// Lanes that may be busy with words that have no answer, beside those with requests: where all of these wait for answers,
+/// and the server for our reply to what it asks, both would wait for each other; and a server that is slow to accept
+/// words must not keep requests waiting.
+const SPEAKING_MAX: usize = 8;
 /// A lane that had nothing to do for this long is closed.
 const LANE_IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long the end of a session may take.
@@ -72,6 +76,8 @@ struct LaneHandle {
     task: AbortHandle,
     /// The request whose answer it waits for.
     on: Option<u64>,
+    /// It is busy with a word that has no answer.
+    is_speaking: bool,
 }
 
 /// The link to one HTTP server.
@@ -90,7 +96,14 @@ pub(super) struct HttpLink {
     idle: VecDeque<(u64, Instant)>,
     on: HashMap<u64, u64>,
     waiting: VecDeque<Box<Job>>,
+    /// Words that have no answer, and wait for a lane: in order among themselves.
+    words: VecDeque<Box<Job>>,
+    /// Lanes that are busy with such.
+    speaking: usize,
+    /// Bytes of all that waits.
     waiting_bytes: usize,
+    /// `notifications/initialized` is among what waits.
+    initialized_waits: bool,
     /// `notifications/initialized` is on its way: what comes behind it must not overtake it.
     is_initializing: bool,
     standing: Option<AbortHandle>,
@@ -138,7 +151,10 @@ impl HttpLink {
             idle: VecDeque::new(),
             on: HashMap::new(),
             waiting: VecDeque::new(),
+            words: VecDeque::new(),
+            speaking: 0,
             waiting_bytes: 0,
+            initialized_waits: false,
             is_initializing: false,
             standing: None,
             initialize: None,
@@ -194,7 +210,13 @@ impl HttpLink {
 
     fn queue(&mut self, order: Order, kind: JobKind) {
         self.waiting_bytes += order.body.len();
-        self.waiting.push_back(Box::new(Job { order, kind, common: Arc::clone(&self.common) }));
+        let job = Box::new(Job { order, kind, common: Arc::clone(&self.common) });
+        if job.is_word() {
+            self.words.push_back(job);
+        } else {
+            self.initialized_waits |= job.is_initialized();
+            self.waiting.push_back(job);
+        }
         self.hand_out();
     }
 
@@ -205,8 +227,8 @@ impl HttpLink {
 
     /// Waits for something that [`Self::next`] gives, or for a free lane where messages wait for one.
     pub(super) async fn fill(&mut self) -> Result<(), Trouble> {
-        let waited = self.waiting.len();
-        while self.arrived.is_empty() && (waited == 0 || self.waiting.len() >= waited) {
+        let waited = self.backlog();
+        while self.arrived.is_empty() && (waited == 0 || self.backlog() >= waited) {
             if let Some(trouble) = &self.over {
                 return Err(trouble.clone());
             }
@@ -219,11 +241,16 @@ impl HttpLink {
 
     /// Waits until every message has a lane; what comes meanwhile is kept.
     pub(super) async fn flush(&mut self) -> Result<(), Trouble> {
-        while !self.waiting.is_empty() {
+        while self.backlog() > 0 {
             self.news.recv_many(&mut self.batch, NEWS_MAX).await;
             self.take_batch();
         }
         Ok(())
+    }
+
+    /// Messages that no lane has taken yet.
+    fn backlog(&self) -> usize {
+        self.waiting.len() + self.words.len()
     }
 
     pub(super) fn next(&mut self) -> Option<Arrived<'_>> {
@@ -336,41 +363,59 @@ impl HttpLink {
     /// Gives waiting messages to lanes, as far as there are any.
     fn hand_out(&mut self) {
         while !self.is_initializing && !self.waiting.is_empty() {
-            let Some(number) = self.free_lane() else { return };
-            let (Some(lane), Some(job)) = (self.lanes.get_mut(&number), self.waiting.pop_front()) else { return };
-            self.waiting_bytes -= job.order.body.len();
-            match job.kind {
-                JobKind::Request { number: request, .. } => {
-                    lane.on = Some(request);
-                    self.on.insert(request, number);
-                }
-                JobKind::OneWay { is_initialized, .. } => self.is_initializing |= is_initialized,
-            }
-            if let Err(refused) = lane.jobs.try_send(job) {
-                // A lane that panicked: another one will do.
-                self.remove(number);
-                let job = refused.into_inner();
-                self.is_initializing = false;
-                self.waiting_bytes += job.order.body.len();
+            let Some(number) = self.free_lane(false) else { break };
+            let Some(job) = self.waiting.pop_front() else { return };
+            if let Err(job) = self.assign(number, job) {
                 self.waiting.push_front(job);
+            }
+        }
+        while !self.is_initializing && !self.initialized_waits && !self.words.is_empty() {
+            let Some(number) = self.free_lane(true) else { return };
+            let Some(job) = self.words.pop_front() else { return };
+            if let Err(job) = self.assign(number, job) {
+                self.words.push_front(job);
             }
         }
     }
 
+    /// Gives a message to a free lane; back if that has panicked: another one will do.
+    fn assign(&mut self, number: u64, job: Box<Job>) -> Result<(), Box<Job>> {
+        let Some(lane) = self.lanes.get_mut(&number) else { return Err(job) };
+        let (kind, bytes, is_word, is_initialized) =
+            (job.kind, job.order.body.len(), job.is_word(), job.is_initialized());
+        if let Err(refused) = lane.jobs.try_send(job) {
+            self.remove(number);
+            return Err(refused.into_inner());
+        }
+        lane.is_speaking = is_word;
+        self.speaking += usize::from(is_word);
+        self.waiting_bytes -= bytes;
+        if is_initialized {
+            (self.is_initializing, self.initialized_waits) = (true, false);
+        }
+        if let JobKind::Request { number: request, .. } = kind {
+            lane.on = Some(request);
+            self.on.insert(request, number);
+        }
+        Ok(())
+    }
+
     /// The lane used last, whose connection is the likeliest to be good; or a new one.
-    fn free_lane(&mut self) -> Option<u64> {
+    fn free_lane(&mut self, to_speak: bool) -> Option<u64> {
+        let asking = self.lanes.len() - self.idle.len() - self.speaking;
+        let has_room = if to_speak { self.speaking < SPEAKING_MAX } else { asking < self.lanes_max };
+        if !has_room {
+            return None;
+        }
         if let Some((number, _)) = self.idle.pop_back() {
             return Some(number);
-        }
-        if self.lanes.len() >= self.lanes_max {
-            return None;
         }
         let number = self.lanes_made;
         self.lanes_made += 1;
         let (jobs, to_do) = mpsc::channel(1);
         let lane = Lane { number, endpoint: Arc::clone(&self.endpoint), news: self.tell.clone() };
         let task = self.tasks.spawn(lane.run(to_do));
-        self.lanes.insert(number, LaneHandle { jobs, task, on: None });
+        self.lanes.insert(number, LaneHandle { jobs, task, on: None, is_speaking: false });
         Some(number)
     }
 
@@ -380,6 +425,7 @@ impl HttpLink {
         if let Some(request) = lane.on.take() {
             self.on.remove(&request);
         }
+        self.speaking -= usize::from(std::mem::take(&mut lane.is_speaking));
         let now = Instant::now();
         self.idle.push_back((number, now));
         while let Some(&(first, since)) = self.idle.front() {
@@ -410,6 +456,7 @@ impl HttpLink {
     fn remove(&mut self, number: u64) {
         if let Some(lane) = self.lanes.remove(&number) {
             lane.task.abort();
+            self.speaking -= usize::from(lane.is_speaking);
             if let Some(request) = lane.on {
                 self.on.remove(&request);
             }

@@ -10,6 +10,8 @@ use crate::mcp::Revision;
 use crate::upstream::link::{Arrived, Limits, Link, Outgoing, Purpose, Target, What};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
+mod words;
+
 const LEGACY: Revision = Revision::V2025_11_25;
 const MODERN: Revision = Revision::V2026_07_28;
 const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
