@@ -18,7 +18,7 @@ use lakh::admin;
 use lakh::cli::catalogue::Unlisted;
 use lakh::cli::fetch::Unfetched;
 use lakh::cli::profile::Unprofiled;
-use lakh::cli::{Cli, Command, Serve, catalogue, doctor, profile, simulate};
+use lakh::cli::{Cli, Command, Serve, catalogue, doctor, plan, profile, simulate};
 use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
 use lakh::tree::{Ground, Tree, survey};
@@ -90,6 +90,15 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 eprintln!("lakh profile: {error}");
                 Ok(ExitCode::FAILURE)
             }
+        },
+        Command::Plan(args) => match plan::run(&args, &std::env::current_exe()?, &mut io::stdout().lock()) {
+            Ok(holds) => Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+            Err(plan::Unplanned::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            Err(error) if error.is_failure() => {
+                eprintln!("lakh plan: {error}");
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error.into()),
         },
         Command::Simulate(args) => {
             let outcome = simulate::run(&args, &std::env::current_exe()?)?;

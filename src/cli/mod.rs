@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod chart;
 pub mod doctor;
 pub mod fetch;
+pub mod plan;
 pub mod profile;
 mod serve;
 pub mod simulate;
@@ -42,6 +43,8 @@ pub enum Command {
     Catalogue(catalogue::Args),
     /// Show where the memory of a running gateway is, its trend and its alarms
     Profile(profile::Args),
+    /// Forecast from measured figures how many clients a machine holds, and what fills first
+    Plan(Box<plan::Args>),
     /// Hold real clients on real sockets and say where every byte goes
     Simulate(Box<simulate::Args>),
     #[command(name = minder::COMMAND, hide = true)]
@@ -68,6 +71,7 @@ impl Command {
             Self::Doctor { .. } => "doctor",
             Self::Catalogue(_) => "catalogue",
             Self::Profile(_) => "profile",
+            Self::Plan(_) => "plan",
             Self::Simulate(_) => "simulate",
             Self::Mind { .. } => minder::COMMAND,
             Self::SimulateClients { .. } => simulate::CLIENTS_COMMAND,

@@ -1,6 +1,7 @@
 //! Counting, and reading what this process and its host use: what everything above reports, nothing decides here.
 
 pub mod allocator;
+pub mod cpu;
 pub mod host;
 pub mod kernel;
 pub mod lag;

@@ -145,6 +145,11 @@ impl Clients {
         Ok(all)
     }
 
+    /// The client processes.
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(|process| process.child.id())
+    }
+
     fn progress(&self) -> Progress {
         self.processes.iter().fold(Progress::default(), |sum, process| Progress {
             live: sum.live + process.progress.live,

@@ -1,6 +1,7 @@
 //! `lakh simulate`: real clients on real sockets against a gateway in a process of its own, measured from outside.
 
 mod behind;
+mod bench;
 mod client;
 mod clients;
 mod gateway;
@@ -21,11 +22,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::behind::Behind;
+pub use self::bench::Came;
+pub(in crate::cli) use self::bench::{Bench, Setting};
+pub(in crate::cli) use self::client::script::BLOB_BYTES;
 pub use self::heap::{HEAP_FILE, Heap, Site};
+pub(in crate::cli) use self::order::Question;
 pub use self::order::{Cause, Deaths, Toll};
+pub(in crate::cli) use self::results::new_folder;
 pub use self::run::run;
+pub(in crate::cli) use self::setup::{date_of, machine_of};
 pub use self::step::{Budget, Fanout, Outcome, Step};
 pub use self::summary::table;
+pub(in crate::cli) use self::summary::thousands;
 
 /// The hidden subcommand that is a client process: `lakh simulate-clients POSTING`.
 pub const CLIENTS_COMMAND: &str = "simulate-clients";
@@ -125,7 +133,7 @@ impl Dialect {
         matches!(self, Self::Http | Self::Listen)
     }
 
-    fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Ws => "ws",

@@ -38,11 +38,27 @@ pub(super) enum Order {
     Connect { total: u32, wave: u32, in_flight: u32 },
     /// Ping every living client once.
     Ping { in_flight: u32 },
+    /// Ask every living client's question once.
+    Ask { question: Question, in_flight: u32 },
     /// Wait until every living client has been told of a change that was made at `since`, in microseconds of
     /// [`monotonic_micros`].
     Hear { since: u64 },
     /// Take leave: WebSocket by its close handshake, a session by DELETE, the others by closing.
     Leave { in_flight: u32 },
+}
+
+/// What every client asks once, one at a time: the paths that a message can take through a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::cli) enum Question {
+    /// `ping`, where there is one, else as [`Call`](Self::Call): the gateway answers it by itself.
+    Ping,
+    /// A call of `echo`: answered by whoever offers it.
+    Call,
+    /// A call of `blob` for 16 KiB: what further bytes of an answer cost.
+    Large,
+    /// A call of a tool that nobody offers: the gateway refuses it by itself.
+    Refused,
 }
 
 /// What a client process says.

@@ -45,7 +45,7 @@ pub(super) fn write(
 }
 
 /// `root/name`, or `root/name-2` and so on: no run overwrites another.
-fn new_folder(root: &Path, name: &str) -> io::Result<PathBuf> {
+pub(in crate::cli) fn new_folder(root: &Path, name: &str) -> io::Result<PathBuf> {
     fs::create_dir_all(root)?;
     let mut folder = root.join(name);
     for number in 2.. {
@@ -61,13 +61,13 @@ fn new_folder(root: &Path, name: &str) -> io::Result<PathBuf> {
 
 fn csv(steps: &[Step]) -> String {
     let mut text = String::from(
-        "wave,connections,live,dead,rss_bytes,bytes_per_connection_all_in,kernel_bytes_per_connection,clients_per_second,ping_p50_s,ping_p99_s,ping_max_s\n",
+        "wave,connections,live,dead,rss_bytes,bytes_per_connection_all_in,kernel_bytes_per_connection,clients_per_second,ping_p50_s,ping_p99_s,ping_max_s,pings_per_second\n",
     );
     for step in steps {
         let cell = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{},{}",
             step.wave,
             step.connections,
             step.live,
@@ -79,6 +79,7 @@ fn csv(steps: &[Step]) -> String {
             cell(step.ping_p50),
             cell(step.ping_p99),
             cell(step.ping_max),
+            cell(step.ping_rate),
         );
     }
     text

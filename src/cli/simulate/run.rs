@@ -176,9 +176,11 @@ impl Stage {
         self.rest(&format!("wave {wave}: holding {connections} clients"));
         let kernel = KernelMemory::read().ok();
         let held = self.rss();
+        let begun = Instant::now();
         let pinged = self.carry_out(Order::Ping { in_flight: PINGS }, |progress| {
             format!("wave {wave}: {} of {connections} pings answered", progress.waits)
         })?;
+        let ping_seconds = begun.elapsed().as_secs_f64();
         let latency = pinged.histogram();
         let quantile = |of: f64| (!latency.is_empty()).then(|| latency.value_at_quantile(of) as f64 / 1e6);
         *dead += pinged.deaths.count();
@@ -195,6 +197,7 @@ impl Stage {
                 .filter(|_| wave == 1)
                 .map(|kernel| (kernel.slab as f64 - self.kernel_idle as f64) / ends / f64::from(connections)),
             connect_rate: Some(came.live.saturating_sub(u64::from(before)) as f64 / seconds),
+            ping_rate: (!latency.is_empty()).then(|| latency.len() as f64 / ping_seconds),
             ping_p50: quantile(0.5),
             ping_p99: quantile(0.99),
             ping_max: quantile(1.0),

@@ -21,10 +21,7 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn read(args: &Args, brief: &Brief, host: &Host) -> Self {
         let date = date_of(SystemTime::now());
-        let kernel = host.kernel.as_deref().unwrap_or("unknown");
-        let short_kernel = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
-        let memory = host.memory_total.unwrap_or(0).div_ceil(1 << 30);
-        let machine = format!("{}core-{memory}gib-linux{short_kernel}", host.cores);
+        let machine = machine_of(host);
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         let mut text = format!("# Setup of this run\n\nCommand: `lakh {command}`\n\n| what | value |\n|---|---|\n");
         let run = [("date", format!("{date} (UTC)"))].into_iter().chain(program(args, brief, host));
@@ -33,6 +30,14 @@ impl Setup {
         }
         Self { date, machine, text }
     }
+}
+
+/// The machine in a word, for the name of a folder: `2core-24gib-linux6.18`.
+pub(in crate::cli) fn machine_of(host: &Host) -> String {
+    let kernel = host.kernel.as_deref().unwrap_or("unknown");
+    let short_kernel = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
+    let memory = host.memory_total.unwrap_or(0).div_ceil(1 << 30);
+    format!("{}core-{memory}gib-linux{short_kernel}", host.cores)
 }
 
 fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 8] {
@@ -88,7 +93,7 @@ fn said_by(program: &str, args: &[&str]) -> String {
 }
 
 /// The UTC date as YYYY-MM-DD (days to civil date after Howard Hinnant).
-fn date_of(time: SystemTime) -> String {
+pub(in crate::cli) fn date_of(time: SystemTime) -> String {
     let days = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400) as i64 + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

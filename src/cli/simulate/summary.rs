@@ -15,6 +15,7 @@ pub fn table(outcome: &Outcome) -> String {
         "B/conn slope",
         "kernel B/conn",
         "clients/s",
+        "pings/s",
         "ping p50",
         "ping p99",
         "ping max",
@@ -34,6 +35,7 @@ pub fn table(outcome: &Outcome) -> String {
             whole(slope),
             whole(step.kernel_per_connection),
             whole(step.connect_rate),
+            whole(step.ping_rate),
             time(step.ping_p50),
             time(step.ping_p99),
             time(step.ping_max),
@@ -41,7 +43,7 @@ pub fn table(outcome: &Outcome) -> String {
         ]);
         earlier = Some(step);
     }
-    let mut widths = [0; 11];
+    let mut widths = [0; 12];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -122,7 +124,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-pub(super) fn thousands(number: i64) -> String {
+pub(in crate::cli) fn thousands(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = if number < 0 { String::from("-") } else { String::new() };
     for (position, digit) in digits.chars().enumerate() {

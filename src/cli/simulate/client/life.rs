@@ -23,6 +23,12 @@ pub(super) enum Phase {
     Subscribing,
     Idle,
     Pinging,
+    /// Calls once more.
+    Recalling,
+    /// Calls for a large answer.
+    Fetching,
+    /// Calls what nobody offers.
+    Mistaken,
     /// A change was made that the client must be told of.
     Awaiting,
     /// The WebSocket close frame is sent, or the DELETE of the session.
@@ -33,7 +39,8 @@ pub(super) enum Phase {
 impl Phase {
     /// Whether the client is connected, handshaken, and had its echo checked.
     pub(super) fn is_settled(self) -> bool {
-        matches!(self, Self::Idle | Self::Pinging | Self::Awaiting | Self::Leaving)
+        let asks = matches!(self, Self::Pinging | Self::Recalling | Self::Fetching | Self::Mistaken);
+        asks || matches!(self, Self::Idle | Self::Awaiting | Self::Leaving)
     }
 }
 
@@ -79,6 +86,36 @@ impl Life {
             self.ask(who, out);
         } else {
             speech::say(self.is_ws(), who, out, |out| script::ping(out, who));
+        }
+    }
+
+    /// Calls again, as in the handshake.
+    pub(super) fn call_again(&mut self, who: Who, out: &mut Vec<u8>) {
+        self.phase = Phase::Recalling;
+        if self.dialect.is_http() {
+            self.call(who, out);
+        } else {
+            speech::say(self.is_ws(), who, out, |out| script::call(out, who, false));
+        }
+    }
+
+    /// Calls for a large answer.
+    pub(super) fn call_for_much(&mut self, who: Who, out: &mut Vec<u8>) {
+        self.phase = Phase::Fetching;
+        self.call_tool(who, script::BLOB, out);
+    }
+
+    /// Calls a tool that nobody offers.
+    pub(super) fn call_nobody(&mut self, who: Who, out: &mut Vec<u8>) {
+        self.phase = Phase::Mistaken;
+        self.call_tool(who, script::NOBODYS, out);
+    }
+
+    fn call_tool(&self, who: Who, tool: script::Tool, out: &mut Vec<u8>) {
+        if self.dialect.is_http() {
+            self.post_tool(who, tool, out);
+        } else {
+            speech::say(self.is_ws(), who, out, |out| script::call_tool(out, who, tool, false));
         }
     }
 
@@ -164,7 +201,9 @@ impl Life {
         let mut aside = Vec::new();
         let heard = match self.phase {
             Phase::Initializing => script::hear_initialize(message, &mut aside)?,
-            Phase::Calling => script::hear_call(message, who, &mut aside)?,
+            Phase::Calling | Phase::Recalling => script::hear_call(message, who, &mut aside)?,
+            Phase::Fetching => script::hear_blob(message, who, &mut aside)?,
+            Phase::Mistaken => script::hear_refusal(message, who, &mut aside)?,
             Phase::Pinging => script::hear_ping(message, who, &mut aside)?,
             _ => script::hear_idle(message, &mut aside)?,
         };

@@ -64,6 +64,51 @@ pub(in crate::cli::simulate) fn call(out: &mut Vec<u8>, who: Who, modern: bool) 
     out.extend_from_slice(b"}}");
 }
 
+/// A tool and what it is called with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tool {
+    pub(super) name: &'static str,
+    arguments: &'static str,
+}
+
+/// A tool that nobody offers.
+pub(super) const NOBODYS: Tool = Tool { name: "nobodys", arguments: "{}" };
+/// A tool of lakh's own server with a large answer.
+pub(super) const BLOB: Tool = Tool { name: "blob", arguments: r#"{"bytes":16384}"# };
+/// Bytes of that answer's text.
+pub(in crate::cli) const BLOB_BYTES: usize = 16_384;
+
+/// Appends a call of this tool, with the id of a ping.
+pub(super) fn call_tool(out: &mut Vec<u8>, who: Who, Tool { name, arguments }: Tool, modern: bool) {
+    let (id, meta) = (ping_id(who), if modern { format!(",{META}") } else { String::new() });
+    append(
+        out,
+        format_args!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}{meta}}}}}"#
+        ),
+    );
+}
+
+/// Checks the answer to a call of [`BLOB`].
+pub(super) fn hear_blob(message: &[u8], who: Who, out: &mut Vec<u8>) -> Result<Heard, Death> {
+    let mut id = Vec::with_capacity(16);
+    append(&mut id, format_args!("{}", ping_id(who)));
+    if has_id(message, &id) && message.len() > BLOB_BYTES && contains(message, br#""result":{"#) {
+        return Ok(Heard::Answer);
+    }
+    study(message, &Value::from(ping_id(who)), Cause::WrongAnswer, out, |_| false)
+}
+
+/// Checks the answer to a call of [`NOBODYS`]: an error, for this id.
+pub(super) fn hear_refusal(message: &[u8], who: Who, out: &mut Vec<u8>) -> Result<Heard, Death> {
+    let mut id = Vec::with_capacity(16);
+    append(&mut id, format_args!("{}", ping_id(who)));
+    if has_id(message, &id) && contains(message, br#""error":{"#) {
+        return Ok(Heard::Answer);
+    }
+    study(message, &Value::from(ping_id(who)), Cause::WrongAnswer, out, |_| false)
+}
+
 /// Appends the request to be told of changes in the list of tools.
 pub(super) fn listen(out: &mut Vec<u8>, who: Who) {
     append(

@@ -16,7 +16,9 @@ use super::one::Client;
 use super::script::Who;
 use super::socket::{Seen, Socket};
 use crate::cli::simulate::clients::MESSENGERS;
-use crate::cli::simulate::order::{Cause, Death, Deaths, Muster, Order, Posting, monotonic_micros, new_histogram};
+use crate::cli::simulate::order::{
+    Cause, Death, Deaths, Muster, Order, Posting, Question, monotonic_micros, new_histogram,
+};
 
 /// How often a busy table looks for clients that have waited too long.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -132,7 +134,9 @@ impl Table {
                 self.clients.reserve_exact((share(total) as usize).saturating_sub(self.clients.len()));
                 (self.clients.len(), share(total) as usize, each(in_flight))
             }
-            Order::Ping { in_flight } | Order::Leave { in_flight } => (0, self.clients.len(), errands(in_flight)),
+            Order::Ping { in_flight } | Order::Ask { in_flight, .. } | Order::Leave { in_flight } => {
+                (0, self.clients.len(), errands(in_flight))
+            }
             Order::Hear { .. } => (0, self.clients.len(), usize::MAX),
         };
         let now = Instant::now();
@@ -174,7 +178,10 @@ impl Table {
             job.under_way += 1;
             match job.order {
                 Order::Connect { wave, .. } => self.connect(at, wave),
-                Order::Ping { .. } => self.act(at, Life::ping),
+                Order::Ping { .. } | Order::Ask { question: Question::Ping, .. } => self.act(at, Life::ping),
+                Order::Ask { question: Question::Call, .. } => self.act(at, Life::call_again),
+                Order::Ask { question: Question::Large, .. } => self.act(at, Life::call_for_much),
+                Order::Ask { question: Question::Refused, .. } => self.act(at, Life::call_nobody),
                 Order::Leave { .. } => self.act(at, Life::leave),
                 Order::Hear { .. } => {
                     if self.clients.get(at).is_none_or(|client| client.life.phase != Phase::Awaiting) {
@@ -299,7 +306,7 @@ impl Table {
         } else if after == Phase::Idle {
             let waited = match self.job.as_ref().map(|job| job.order) {
                 Some(Order::Hear { since }) => Some(monotonic_micros().saturating_sub(since)),
-                Some(Order::Ping { .. }) => Some(u64::from(self.clock().saturating_sub(since))),
+                Some(Order::Ping { .. } | Order::Ask { .. }) => Some(u64::from(self.clock().saturating_sub(since))),
                 _ => None,
             };
             match waited {

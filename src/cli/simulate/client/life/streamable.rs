@@ -43,7 +43,8 @@ impl Life {
         match self.phase {
             // The stream ends with the session.
             Phase::Leaving => Ok(bytes.len()),
-            Phase::Subscribing | Phase::Idle | Phase::Pinging | Phase::Awaiting => self.hear_events(bytes, who),
+            Phase::Subscribing | Phase::Idle | Phase::Awaiting => self.hear_events(bytes, who),
+            Phase::Pinging | Phase::Recalling | Phase::Fetching | Phase::Mistaken => self.hear_events(bytes, who),
             _ => self.hear_answer(bytes, who, out),
         }
     }
@@ -53,7 +54,15 @@ impl Life {
         let Some((Answer::Whole { body, .. }, length)) = http::answer(bytes, false)? else { return Ok(0) };
         match (self.phase, self.dialect) {
             (Phase::Leaving, _) => self.phase = Phase::Gone,
-            (_, Dialect::Http) => {
+            (Phase::Fetching, _) => {
+                only(script::hear_blob(&body, who, &mut Vec::new())?, &body)?;
+                self.phase = Phase::Idle;
+            }
+            (Phase::Mistaken, _) => {
+                only(script::hear_refusal(&body, who, &mut Vec::new())?, &body)?;
+                self.phase = Phase::Idle;
+            }
+            (Phase::Pinging, Dialect::Http) => {
                 only(script::hear_ping(&body, who, &mut Vec::new())?, &body)?;
                 self.phase = Phase::Idle;
             }
@@ -109,7 +118,13 @@ impl Life {
         Ok(length)
     }
 
-    fn call(&self, who: Who, out: &mut Vec<u8>) {
+    pub(super) fn post_tool(&self, who: Who, tool: script::Tool, out: &mut Vec<u8>) {
+        let modern = self.dialect == Dialect::Listen;
+        let about = if modern { About::Modern("tools/call", Some(tool.name)) } else { self.about() };
+        self.post(who, about, |out| script::call_tool(out, who, tool, modern), out);
+    }
+
+    pub(super) fn call(&self, who: Who, out: &mut Vec<u8>) {
         let modern = self.dialect == Dialect::Listen;
         let about = if modern { About::Modern("tools/call", Some("echo")) } else { self.about() };
         self.post(who, about, |out| script::call(out, who, modern), out);
