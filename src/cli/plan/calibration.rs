@@ -10,6 +10,8 @@ use crate::cli::simulate::Came;
 
 /// The file in a folder of results that holds one.
 pub const FILE: &str = "calibration.json";
+/// What [`Calibration::build`] says of a build whose figures are to keep.
+pub const OPTIMIZED: &str = "optimized build";
 /// What the folder of one ends with, before a number.
 pub const FOLDER: &str = "-calibration";
 
@@ -201,7 +203,7 @@ pub(super) mod tests {
         };
         Calibration {
             lakh: "0.1.0".into(),
-            build: "optimized build".into(),
+            build: OPTIMIZED.into(),
             date: "2026-11-21".into(),
             machine: "2core-24gib-linux6.18".into(),
             processor: "a processor".into(),

@@ -6,9 +6,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::calibration::{Calibration, Cost, Measured, Uncalibrated, folders};
+use super::calibration::{Calibration, Cost, Measured, OPTIMIZED, Uncalibrated, folders};
 use crate::cli::simulate::Dialect;
-use crate::meter::{Host, Plan};
 
 /// What clients of one dialect cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,8 +38,11 @@ pub struct Measurements {
     /// By dialect: `tcp`, `ws`, `http`, `listen`; all four are there.
     pub dialects: BTreeMap<String, Coefficients>,
     pub bytes_per_shard: f64,
-    /// Cores of the machine that was measured.
+    /// Cores of the machine that was measured, and its name.
     pub cores: usize,
+    pub machine: String,
+    /// Whether the lakh that was measured was an optimized build.
+    pub optimized: bool,
     /// The file of the calibration.
     pub calibration: String,
     /// Whose figures of processor time these are.
@@ -52,8 +54,6 @@ pub struct Measurements {
 struct Run {
     folder: String,
     machine: String,
-    /// Number of shards of its gateway.
-    shards: usize,
     /// Clients and resident bytes at the first step of 10,000 or more (else the first), and at the last.
     from: (f64, f64),
     to: (f64, f64),
@@ -62,16 +62,17 @@ struct Run {
 }
 
 impl Measurements {
-    /// Reads the newest calibration below `results`, and for each dialect the newest run of `lakh simulate` there.
+    /// Reads the newest calibration below `results`, and for each dialect the newest run of `lakh simulate` there; of several
+    /// of one day the one that held about `clients`.
     ///
     /// # Errors
     /// When there is no calibration: what a call costs is known from nothing else.
-    pub fn read(results: &Path) -> Result<Self, Uncalibrated> {
+    pub fn read(results: &Path, clients: u64) -> Result<Self, Uncalibrated> {
         let (calibration, file) = Calibration::newest(results)?;
         let dialects = calibration.dialects.iter().map(|(name, measured)| {
-            let coefficients = newest_run(results, name).map_or_else(
+            let coefficients = newest_run(results, name, clients).map_or_else(
                 || from_calibration(measured, &file.display().to_string()),
-                |run| from_run(&run, measured, calibration.machine == run.machine),
+                |run| from_run(&run, measured, calibration.machine == run.machine, &file.display().to_string()),
             );
             (name.clone(), coefficients)
         });
@@ -79,6 +80,8 @@ impl Measurements {
             dialects: dialects.collect(),
             bytes_per_shard: calibration.bytes_per_shard,
             cores: calibration.cores,
+            machine: calibration.machine.clone(),
+            optimized: calibration.build == OPTIMIZED,
             calibration: file.display().to_string(),
             measured_on: format!(
                 "lakh {} ({}) on {}, {}, {}",
@@ -114,26 +117,40 @@ fn from_calibration(measured: &Measured, file: &str) -> Coefficients {
     }
 }
 
-/// Memory of the run, which held more clients; times of the calibration.
-fn from_run(run: &Run, measured: &Measured, same_machine: bool) -> Coefficients {
+/// Bytes for each further client from the run, which held more of them; the base from the calibration, which is of the lakh
+/// that is here now, with as many clients as it had. Times of the calibration.
+fn from_run(run: &Run, measured: &Measured, same_machine: bool, file: &str) -> Coefficients {
     let slope = ((run.to.1 - run.from.1) / (run.to.0 - run.from.0)).max(0.0);
+    let many = measured.many;
     Coefficients {
-        base_bytes: (run.to.1 - slope * run.to.0).max(0.0),
-        shards: run.shards,
+        base_bytes: (many.rss_bytes as f64 - slope * f64::from(many.clients)).max(0.0),
         bytes_per_client: slope,
         kernel_bytes_per_client: run.kernel.unwrap_or(measured.kernel_bytes_per_client),
-        memory_from: format!("`lakh simulate`, {:.0} to {:.0} clients: {}", run.from.0, run.to.0, run.folder),
+        memory_from: format!(
+            "further clients: `lakh simulate`, {:.0} to {:.0}, {}; the rest: calibration, {} clients",
+            run.from.0, run.to.0, run.folder, many.clients
+        ),
         connects_per_second: run.connects.filter(|_| same_machine).unwrap_or(measured.handshake.per_second),
-        ..from_calibration(measured, "")
+        ..from_calibration(measured, file)
     }
 }
 
-/// The newest run that can be read: by date, then by the number behind its name, then the one with the most clients.
-fn newest_run(results: &Path, dialect: &str) -> Option<Run> {
-    let mut names: Vec<_> =
-        folders(results).ok()?.into_iter().filter_map(|name| Some((key(&name, dialect)?, name))).collect();
-    names.sort();
-    names.iter().rev().find_map(|(_, name)| read_run(&results.join(name)))
+/// The newest run that can be read: of the last day, the one that held about as many clients, and of several such the last.
+fn newest_run(results: &Path, dialect: &str, clients: u64) -> Option<Run> {
+    let names = folders(results).ok()?.into_iter();
+    let mut runs: Vec<_> = names
+        .filter_map(|name| {
+            let key = key(&name, dialect)?;
+            Some((key, read_run(&results.join(&name))?))
+        })
+        .collect();
+    let day = runs.iter().map(|((day, ..), _)| day.clone()).max()?;
+    runs.retain(|((of, ..), _)| *of == day);
+    let far = |held: u64| (held.max(1) as f64 / clients.max(1) as f64).ln().abs();
+    let nearest = |one: &((String, u32, u64), Run), other: &((String, u32, u64), Run)| {
+        far(one.0.2).total_cmp(&far(other.0.2)).then(other.0.1.cmp(&one.0.1))
+    };
+    runs.into_iter().min_by(nearest).map(|(_, run)| run)
 }
 
 /// Orders `2026-11-21-2core-24gib-linux6.18-tcp-100k-2`: date, number of the run, clients. `None`: another dialect's.
@@ -161,16 +178,9 @@ fn read_run(folder: &Path) -> Option<Run> {
     let from = steps.iter().find(|step| step.clients >= 10_000.0).or_else(|| steps.first())?;
     let to = steps.last().filter(|to| to.clients > from.clients)?;
     let name = folder.file_name()?.to_str()?;
-    let host = Host {
-        cores: told("machine")?.split(' ').next()?.parse().ok()?,
-        nofile_hard: told("RLIMIT_NOFILE, hard").and_then(|limit| limit.parse().ok()),
-        own_tables: told("own descriptor tables") == Some("permitted"),
-        ..Host::default()
-    };
     Some(Run {
         folder: folder.display().to_string(),
         machine: machine_in(name).unwrap_or_default().to_owned(),
-        shards: Plan::sketch(to.clients as u64, None, &host).shards,
         from: (from.clients, from.rss),
         to: (to.clients, to.rss),
         kernel: to.kernel,
@@ -229,7 +239,7 @@ pub(super) mod tests {
             "measurements",
             &[("2026-11-21-2core-24gib-linux6.18-calibration/calibration.json", &calibration())],
         );
-        Measurements::read(&results.0).expect("calibrated")
+        Measurements::read(&results.0, 100_000).expect("calibrated")
     }
 
     fn calibration() -> String {
@@ -249,16 +259,42 @@ pub(super) mod tests {
                 ("2026-11-22-2core-24gib-linux6.18-tcp-100k/raw.csv", RAW),
             ],
         );
-        let measurements = Measurements::read(&results.0).expect("calibrated");
+        let measurements = Measurements::read(&results.0, 100_000).expect("calibrated");
         let tcp = measurements.of(Dialect::Tcp).expect("tcp");
         assert!(tcp.memory_from.contains(run), "a debug build's run does not count: {}", tcp.memory_from);
         assert!((tcp.bytes_per_client - 102.536).abs() < 0.01, "{}", tcp.bytes_per_client);
         let at_100k = tcp.base_bytes + 100_000.0 * tcp.bytes_per_client;
-        assert!((at_100k - 21_123_072.0).abs() < 1.0);
-        assert_eq!((tcp.shards, tcp.connects_per_second, tcp.own.gateway_us), (6, 25_704.5, 7.0));
+        let many = f64::from((10 << 20) + 20_000 * 100);
+        assert!(
+            (at_100k - many - 80_000.0 * tcp.bytes_per_client).abs() < 1.0,
+            "the calibration's clients, and further ones"
+        );
+        assert_eq!((tcp.shards, tcp.connects_per_second, tcp.own.gateway_us), (2, 25_704.5, 7.0));
         let http = measurements.of(Dialect::Http).expect("http");
         assert!(http.memory_from.starts_with("calibration") && (http.bytes_per_client - 256.0).abs() < 0.1);
         assert!(measurements.measured_on.contains("2core-24gib-linux6.18"));
+    }
+
+    #[test]
+    fn of_one_day_the_run_with_about_as_many_clients_counts() {
+        let raw = |slope: u64| RAW.replace("21123072", &(11_894_784 + 90_000 * slope).to_string());
+        let (big, small) = (raw(200), raw(300));
+        let results = Results::new(
+            "nearest",
+            &[
+                ("2026-11-21-2core-24gib-linux6.18-tcp-1m/setup.md", SETUP),
+                ("2026-11-21-2core-24gib-linux6.18-tcp-1m/raw.csv", &big),
+                ("2026-11-21-2core-24gib-linux6.18-tcp-100k/setup.md", SETUP),
+                ("2026-11-21-2core-24gib-linux6.18-tcp-100k/raw.csv", RAW),
+                ("2026-11-21-2core-24gib-linux6.18-tcp-100k-2/setup.md", SETUP),
+                ("2026-11-21-2core-24gib-linux6.18-tcp-100k-2/raw.csv", &small),
+            ],
+        );
+        let slope = |clients| {
+            newest_run(&results.0, "tcp", clients).map(|run| (run.to.1 - run.from.1) / (run.to.0 - run.from.0))
+        };
+        assert_eq!((slope(50_000), slope(900_000), slope(0)), (Some(300.0), Some(200.0), Some(300.0)));
+        assert_eq!(newest_run(&results.0, "ws", 50_000), None);
     }
 
     #[test]

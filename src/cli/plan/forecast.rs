@@ -214,6 +214,9 @@ fn assumptions(measurements: &Measurements, load: &Load) -> Vec<String> {
             .to_owned(),
         "A core of each machine is taken to be as fast as one of the machine that was measured.".to_owned(),
     ];
+    if !measurements.optimized {
+        all.push("THAT WAS A DEBUG BUILD: its figures are some times too high, and none to keep.".to_owned());
+    }
     for (dialect, share) in load.dialects.each() {
         let Some(one) = measurements.of(dialect).filter(|_| share > 0.0) else { continue };
         all.push(format!(

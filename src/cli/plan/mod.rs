@@ -140,18 +140,23 @@ struct Whole<'a> {
 pub fn run(args: &Args, exe: &Path, out: &mut impl Write) -> Result<bool, Unplanned> {
     let host = Host::read();
     if args.calibrate {
-        let (calibration, file) = calibrate::calibrate(exe, &host, &args.results).map_err(Unplanned::Calibrating)?;
+        let (calibration, file) = calibrate::calibrate(exe, &host, &args.results, calibrate::Sizes::default())
+            .map_err(Unplanned::Calibrating)?;
         write!(out, "{}", report::calibration(&calibration))?;
         writeln!(out, "kept in {}; `lakh plan` reads it", file.display())?;
         return Ok(true);
     }
     let preset = args.preset.map(presets::Name::preset);
     let (load, machines) = args.load_and_machines(preset.as_ref(), &host)?;
-    let measurements = Measurements::read(&args.results)?;
+    let measurements = Measurements::read(&args.results, load.clients)?;
     if args.check {
         return check_it(args, &measurements, &load, (exe, &host), out);
     }
-    let forecast = forecast(&measurements, &load, &machines, &Machine::this_host(&host));
+    let mut forecast = forecast(&measurements, &load, &machines, &Machine::this_host(&host));
+    let here = simulate::machine_of(&host);
+    if here != measurements.machine {
+        forecast.assumptions.insert(0, format!("Measured on {}, not on this host, {here}.", measurements.machine));
+    }
     if let Some(file) = &args.svg {
         draw_to(file, &measurements, &forecast)?;
     }

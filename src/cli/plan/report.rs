@@ -188,26 +188,34 @@ pub fn calibration(calibration: &Calibration) -> String {
     )
 }
 
-/// Rows in columns, the first row being the heads, with a line below.
+/// Rows in columns, the first row being the heads, with a line below; columns that begin with a figure are set to the right.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
-    let width =
-        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let column = |at: usize| rows.iter().filter_map(move |row| row.get(at));
+    let is_figure = |cell: &String| cell.starts_with(|first: char| first.is_ascii_digit() || "-+$".contains(first));
+    let shapes: Vec<(usize, bool)> = (0..rows.first().map_or(0, Vec::len))
+        .map(|at| {
+            let width = column(at).map(|cell| cell.chars().count()).max().unwrap_or(0);
+            (width, at > 0 && column(at).skip(1).any(is_figure) && !column(at).any(|cell| cell.len() > FIGURE_MOST))
+        })
+        .collect();
     let mut text = String::new();
     for (position, row) in rows.iter().enumerate() {
-        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let _ = if at == 0 { write!(text, "| {cell:<width$} ") } else { write!(text, "| {cell:>width$} ") };
+        for (cell, (width, right)) in row.iter().zip(&shapes) {
+            let _ = if *right { write!(text, "| {cell:>width$} ") } else { write!(text, "| {cell:<width$} ") };
         }
         text.push_str("|\n");
         if position == 0 {
-            for (at, width) in widths.iter().enumerate() {
-                let _ = write!(text, "|{:-<width$}{}", "", if at == 0 { "-" } else { ":" }, width = width + 1);
+            for (width, right) in &shapes {
+                let _ = write!(text, "|{:-<width$}{}", "", if *right { ":" } else { "-" }, width = width + 1);
             }
             text.push_str("|\n");
         }
     }
     text + "\n"
 }
+
+/// A longer cell is no figure (bytes).
+const FIGURE_MOST: usize = 34;
 
 /// A number of clients; `None`: it never comes to that.
 fn clients(count: Option<u64>) -> String {

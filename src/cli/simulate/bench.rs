@@ -80,6 +80,7 @@ impl Bench {
             connections: brief.sockets(),
             shards: setting.shards,
             upstream: server.address(),
+            quiet: true,
             ..Serving::default()
         };
         let gateway = Gateway::start(setting.exe, &serving)?;

@@ -39,6 +39,8 @@ pub(super) struct Serving<'a> {
     pub(super) upstream: Option<SocketAddr>,
     /// Further arguments for `serve`.
     pub(super) more: &'a [String],
+    /// Whether it tells only of what went wrong.
+    pub(super) quiet: bool,
     /// Where a build with `dhat-heap` writes its profile when it is told to stop.
     pub(super) heap_file: Option<&'a Path>,
 }
@@ -66,6 +68,9 @@ impl Gateway {
         }
         if let Some(upstream) = serving.upstream {
             command.args(["--tcp", &upstream.to_string()]);
+        }
+        if serving.quiet {
+            command.env("LAKH_LOG", "error");
         }
         if let Some(file) = serving.heap_file {
             command.env(heap::HEAP_FILE, file);

@@ -23,7 +23,7 @@ pub struct Step {
     pub kernel_per_connection: Option<f64>,
     /// Clients per second that came in this step, each with its handshake and its tool call.
     pub connect_rate: Option<f64>,
-    /// Pings answered a second while every client pings once.
+    /// Pings answered a second while every client pings, in turns, 256 at once.
     pub ping_rate: Option<f64>,
     pub ping_p50: Option<f64>,
     pub ping_p99: Option<f64>,
