@@ -45,9 +45,9 @@ pub(super) struct Brief {
 }
 
 impl Brief {
-    /// Connections that the gateway must hold.
+    /// Connections that the gateway must hold. Messengers of one order may still be closing when those of the next come.
     pub(super) fn sockets(&self) -> u32 {
-        let messengers = if self.dialect.is_http() { self.tables().0 * MESSENGERS } else { 0 };
+        let messengers = if self.dialect.is_http() { 4 * self.tables().0 * MESSENGERS } else { 0 };
         self.connections + messengers
     }
 
