@@ -1,5 +1,7 @@
 //! The load suite: real clients against the gateway, and against peers that misbehave, which must be found out.
 
+#[path = "simulate/profiles.rs"]
+mod profiles;
 #[path = "simulate/web.rs"]
 mod web;
 
@@ -226,11 +228,16 @@ fn against(manner: Manner, more: &str) -> Outcome {
 
 /// A small MCP server, a thread per client.
 fn peer(manner: Manner) -> SocketAddr {
+    peer_with(manner, 2)
+}
+
+/// One that has its manner with its client `at`, counted from 0.
+fn peer_with(manner: Manner, at: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     named("peer", move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
-            let manner = if number == 2 { manner } else { Manner::Honest };
+            let manner = if number == at { manner } else { Manner::Honest };
             // A client that is gone ends its thread.
             named("peer-client", move || drop(attend(stream, manner)));
         }

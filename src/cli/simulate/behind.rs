@@ -1,4 +1,7 @@
-//! What is behind the gateway: nothing but its own server, a server in another process, or one here that changes.
+//! What is behind the gateway: nothing but its own server, a server in another process, or one here that changes,
+//! or takes its time.
+
+mod slow;
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+pub(super) use self::slow::SlowCounts;
+use self::slow::SlowServer;
 use super::gateway::{Gateway, Serving};
+use super::profile::Slow;
 
 /// What [`Args::upstream`](super::Args::upstream) can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,7 @@ pub(super) enum Server {
     Process(Gateway),
     Elsewhere(SocketAddr),
     Changeable(Changeable),
+    Slow(SlowServer),
 }
 
 impl Server {
@@ -53,6 +60,23 @@ impl Server {
         })
     }
 
+    /// Starts a server that takes its time.
+    pub(super) fn start_slow(slow: Slow) -> io::Result<Self> {
+        SlowServer::start(slow.slots, slow.service).map(Self::Slow)
+    }
+
+    /// What a slow server has seen since [`begin_count`](Self::begin_count).
+    pub(super) fn slow_counts(&self) -> Option<SlowCounts> {
+        if let Self::Slow(server) = self { Some(server.counts()) } else { None }
+    }
+
+    /// Lets a slow server count from nothing.
+    pub(super) fn begin_count(&self) {
+        if let Self::Slow(server) = self {
+            server.begin_count();
+        }
+    }
+
     /// Where it is, if the gateway must be told.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -60,6 +84,7 @@ impl Server {
             Self::Process(server) => Some(server.clients),
             Self::Elsewhere(address) => Some(*address),
             Self::Changeable(server) => Some(server.address),
+            Self::Slow(server) => Some(server.address),
         }
     }
 
@@ -69,6 +94,7 @@ impl Server {
             Self::Embedded | Self::Elsewhere(_) => true,
             Self::Process(server) => server.open_connections().is_some_and(|open| open > 0),
             Self::Changeable(server) => !server.house.connected().is_empty(),
+            Self::Slow(server) => server.is_visited(),
         }
     }
 
@@ -143,22 +169,7 @@ impl House {
     }
 
     fn answer(&self, request: &Value) -> Option<Value> {
-        let id = request.get("id")?;
-        let result = match request["method"].as_str()? {
-            "initialize" => json!({
-                "protocolVersion": "2025-11-25",
-                "capabilities": {"tools": {"listChanged": true}},
-                "serverInfo": {"name": "changeable", "version": "1"}
-            }),
-            "ping" => json!({}),
-            "tools/list" => json!({"tools": self.tools()}),
-            "tools/call" => json!({"content": [{"type": "text", "text": request["params"]["arguments"]["text"]}]}),
-            _ => {
-                let error = json!({"code": -32601, "message": "this server has only tools"});
-                return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}));
-            }
-        };
-        Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
+        answer(request, "changeable", &Value::Array(self.tools()))
     }
 
     fn tools(&self) -> Vec<Value> {
@@ -167,6 +178,26 @@ impl House {
         let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}});
         names.map(|name| json!({"name": name, "inputSchema": schema})).collect()
     }
+}
+
+/// What a small server of MCP 2025-11-25 with `tools` says to a request; a call gives back its text.
+fn answer(request: &Value, name: &str, tools: &Value) -> Option<Value> {
+    let id = request.get("id")?;
+    let result = match request["method"].as_str()? {
+        "initialize" => json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {"listChanged": true}},
+            "serverInfo": {"name": name, "version": "1"}
+        }),
+        "ping" => json!({}),
+        "tools/list" => json!({"tools": tools}),
+        "tools/call" => json!({"content": [{"type": "text", "text": request["params"]["arguments"]["text"]}]}),
+        _ => {
+            let error = json!({"code": -32601, "message": "this server has only tools"});
+            return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}));
+        }
+    };
+    Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
 }
 
 #[cfg(test)]

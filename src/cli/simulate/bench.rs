@@ -13,6 +13,8 @@ use crate::meter::{Host, KernelMemory, ProcessMemory, cpu};
 
 /// How long a client waits for an answer before it is dead.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What is set up.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,8 @@ impl Bench {
             unshare: host.own_tables,
             seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
             patience: PATIENCE,
+            tenants: 0,
+            quiet: false,
         };
         let server = Server::start(setting.behind, setting.changes, setting.exe)?;
         let serving = Serving {
@@ -131,7 +135,7 @@ impl Bench {
         if !self.server.change() {
             return Err(io::Error::other("what is behind the gateway cannot change"));
         }
-        let heard = self.clients.carry_out(Order::Hear { since }, |_| {})?;
+        let heard = self.clients.carry_out(Order::Hear { since }, LOOK_EVERY, |_| {})?;
         none_dead(&heard)?;
         let waits = heard.histogram();
         self.spent(before, waits.len(), waits.max() as f64 / 1e6)
@@ -156,7 +160,7 @@ impl Bench {
 
     fn timed(&mut self, order: Order, count: impl Fn(&Muster) -> u64) -> io::Result<Came> {
         let (before, begun) = (self.times()?, Instant::now());
-        let done = self.clients.carry_out(order, |_| {})?;
+        let done = self.clients.carry_out(order, LOOK_EVERY, |_| {})?;
         let seconds = begun.elapsed().as_secs_f64();
         none_dead(&done)?;
         self.spent(before, count(&done), seconds)

@@ -42,13 +42,21 @@ pub(super) struct Brief {
     pub(super) unshare: bool,
     pub(super) seed: u64,
     pub(super) patience: Duration,
+    /// Tenants that the clients are spread over; 0: none.
+    pub(super) tenants: u32,
+    /// Clients make no first call.
+    pub(super) quiet: bool,
 }
 
 impl Brief {
     /// Connections that the gateway must hold. Messengers of one order may still be closing when those of the next come.
     pub(super) fn sockets(&self) -> u32 {
-        let messengers = if self.dialect.is_http() { 4 * self.tables().0 * MESSENGERS } else { 0 };
-        self.connections + messengers
+        self.connections + self.messengers()
+    }
+
+    /// Those of them that carry what others say.
+    pub(super) fn messengers(&self) -> u32 {
+        if self.dialect.is_http() { 4 * self.tables().0 * MESSENGERS } else { 0 }
     }
 
     /// Tables needed, and how many of them go into one process.
@@ -97,6 +105,8 @@ impl Clients {
                 own_tables: brief.unshare,
                 seed: brief.seed,
                 patience_ms: u64::try_from(brief.patience.as_millis()).unwrap_or(u64::MAX),
+                tenants: brief.tenants,
+                quiet: brief.quiet,
             };
             let process = Process::start(exe, &posting, clients.processes.len(), reported.clone())?;
             clients.processes.push(process);
@@ -113,8 +123,13 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Gives `order` to all and waits for all reports; `watch` is told how far they are about once a second.
-    pub(super) fn carry_out(&mut self, order: Order, mut watch: impl FnMut(Progress)) -> io::Result<Muster> {
+    /// Gives `order` to all and waits for all reports; `watch` is told how far they are about as often as `every` says.
+    pub(super) fn carry_out(
+        &mut self,
+        order: Order,
+        every: Duration,
+        mut watch: impl FnMut(Progress),
+    ) -> io::Result<Muster> {
         let mut line = serde_json::to_vec(&order).map_err(io::Error::other)?;
         line.push(b'\n');
         for process in &mut self.processes {
@@ -125,7 +140,7 @@ impl Clients {
         let mut done = 0;
         let mut shown = std::time::Instant::now();
         while done < self.processes.len() {
-            match self.next(Some(Duration::from_millis(500)))? {
+            match self.next(Some(every.min(Duration::from_millis(500))))? {
                 Some((at, Report::Progress { live, dead, waits })) => {
                     if let Some(process) = self.processes.get_mut(at) {
                         process.progress = Progress { live, dead, waits };
@@ -137,7 +152,7 @@ impl Clients {
                 }
                 Some((_, Report::Ready | Report::Failed { .. })) | None => {}
             }
-            if shown.elapsed() >= Duration::from_secs(1) {
+            if shown.elapsed() >= every {
                 shown = std::time::Instant::now();
                 watch(self.progress());
             }
@@ -223,6 +238,8 @@ mod tests {
             unshare,
             seed: 0,
             patience: Duration::from_secs(1),
+            tenants: 0,
+            quiet: false,
         }
     }
 

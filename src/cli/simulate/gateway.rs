@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::behind::Server;
 use super::client::script;
+use super::profile::Queue;
 use super::{GATEWAY_COMMAND, heap};
 
 /// A gateway may take this long until it listens.
@@ -37,6 +39,8 @@ pub(super) struct Serving<'a> {
     pub(super) shards: Option<u32>,
     /// The server that it stands in front of, in place of its own.
     pub(super) upstream: Option<SocketAddr>,
+    /// A configuration, which it reads from its standard input: a file would be left behind by who is interrupted.
+    pub(super) config: Option<&'a str>,
     /// Further arguments for `serve`.
     pub(super) more: &'a [String],
     /// Whether it tells only of what went wrong.
@@ -75,7 +79,14 @@ impl Gateway {
         if let Some(file) = serving.heap_file {
             command.env(heap::HEAP_FILE, file);
         }
-        let mut child = command.args(serving.more).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let stdin = if serving.config.is_some() { Stdio::piped() } else { Stdio::null() };
+        if serving.config.is_some() {
+            command.args(["--config", "/dev/stdin"]);
+        }
+        let mut child = command.args(serving.more).stdin(stdin).stdout(Stdio::piped()).spawn()?;
+        if let Some((mut stdin, config)) = child.stdin.take().zip(serving.config) {
+            stdin.write_all(config.as_bytes())?;
+        }
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let pid = child.id();
         let mut gateway =
@@ -116,9 +127,10 @@ impl Gateway {
     /// The line that answers a call of `echo`; a request of 2026-07-28 is complete in itself.
     fn echo(&self) -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.clients, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // A slow server takes seconds.
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut call = Vec::new();
-        script::call(&mut call, script::Who { number: 0, seed: 0, target: self.clients }, true);
+        script::call(&mut call, script::Who { number: 0, seed: 0, target: self.clients, tenant: None }, true);
         call.push(b'\n');
         stream.write_all(&call)?;
         let mut answer = String::new();
@@ -133,6 +145,17 @@ impl Gateway {
             .iter()
             .find_map(|name| metric(&metrics, name))
             .map(|open| open as u64)
+    }
+
+    /// What stands before the slow server of a profile, as the gateway tells it.
+    pub(super) fn queue(&self) -> Option<Queue> {
+        let all: Value = serde_json::from_str(&get(self.admin?, "/upstreams").ok()?).ok()?;
+        let slow = all.as_array()?.iter().find(|upstream| upstream["name"] == "slow")?;
+        Some(Queue {
+            in_flight: slow["in_flight"].as_u64()?,
+            queued: slow["queued"].as_u64(),
+            queue_max: slow["queue_max"].as_u64(),
+        })
     }
 
     /// Whole resident memory as the gateway itself says, in bytes: for a target whose process can't be seen.

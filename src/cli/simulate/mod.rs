@@ -4,10 +4,12 @@ mod behind;
 mod bench;
 mod client;
 mod clients;
+mod drive;
 mod gateway;
 mod heap;
 mod hold;
 mod order;
+mod profile;
 mod results;
 mod run;
 mod setup;
@@ -28,6 +30,7 @@ pub(in crate::cli) use self::client::script::BLOB_BYTES;
 pub use self::heap::{HEAP_FILE, Heap, Site};
 pub(in crate::cli) use self::order::Question;
 pub use self::order::{Cause, Deaths, Toll};
+pub use self::profile::{Figure, Performance, Profile, RefusalRow, Row};
 pub(in crate::cli) use self::results::new_folder;
 pub use self::run::run;
 pub(in crate::cli) use self::setup::{date_of, machine_of};
@@ -43,9 +46,27 @@ pub const GATEWAY_COMMAND: &str = "simulate-gateway";
 /// Holds real clients against a gateway, step by step, and says where the memory goes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Clients to hold at the last step
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    pub connections: u32,
+    /// Clients to hold at the last step [default: 10000; of a profile, what it says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub connections: Option<u32>,
+    /// A load that changes, in place of clients that come in steps and are held
+    #[arg(long, value_enum, conflicts_with_all = ["steps", "waves", "fanout", "upstream", "slope_max", "rate_min"])]
+    pub profile: Option<Profile>,
+    /// Seconds that the load of a profile lasts [default: what the profile says]
+    #[arg(long, value_name = "SECS", requires = "profile", conflicts_with = "hours")]
+    pub seconds: Option<f64>,
+    /// Hours that a soak lasts [default: 1]
+    #[arg(long, value_name = "HOURS", requires = "profile")]
+    pub hours: Option<f64>,
+    /// Of an overload: ten tenants, of which one asks for 50 times what each of the others does (over WebSocket)
+    #[arg(long, requires = "profile")]
+    pub tenants: bool,
+    /// Of an overload: calls that the slow server takes at once [default: 16]
+    #[arg(long, value_name = "N", requires = "profile", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: Option<u32>,
+    /// Of an overload: milliseconds that the slow server takes for a call [default: 1000]
+    #[arg(long, value_name = "MS", requires = "profile", value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub service_ms: Option<u32>,
     /// Numbers of clients to stop and measure at, ascending [default: 1000, 10000, 50000, 100000, ... up to --connections]
     #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
     pub steps: Vec<u32>,
@@ -169,21 +190,31 @@ pub enum Error {
     Results { folder: PathBuf, error: io::Error },
 }
 
+/// The key by which a simulated tenant is known.
+fn key_of(tenant: u32) -> String {
+    format!("simulate-{tenant}")
+}
+
 impl Args {
+    /// Clients at the last step.
+    fn clients(&self) -> u32 {
+        self.connections.unwrap_or(10_000)
+    }
+
     /// The steps to take: those asked for, or the usual ones below `connections`; the last is `connections`.
     fn steps(&self) -> Result<Vec<u32>, Error> {
         const USUAL: [u32; 7] = [1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
         let mut steps = self.steps.clone();
         if steps.is_empty() {
-            steps = USUAL.into_iter().filter(|step| *step < self.connections).collect();
+            steps = USUAL.into_iter().filter(|step| *step < self.clients()).collect();
         }
-        if steps.last() != Some(&self.connections) {
-            steps.push(self.connections);
+        if steps.last() != Some(&self.clients()) {
+            steps.push(self.clients());
         }
         if steps.first() == Some(&0) || !steps.is_sorted_by(|one, two| one < two) {
             return Err(Error::Usage(format!(
                 "--steps {steps:?} must ascend from 1 to at most --connections {}",
-                self.connections
+                self.clients()
             )));
         }
         Ok(steps)
@@ -194,17 +225,17 @@ impl Args {
     fn budget(&self) -> Budget {
         const MIB: u64 = 1 << 20;
         let ours = self.target.is_none() && !cfg!(debug_assertions) && !heap::PROFILED;
-        let promised = match self.connections {
+        let promised = match self.clients() {
             0..=100_000 if self.dialect.is_http() => Some(80 * MIB),
             0..=100_000 => Some(48 * MIB),
             100_001..=1_000_000 if !self.dialect.is_http() => Some(400 * MIB),
             _ => None,
         };
-        let slope = self.connections >= 100_000 && !self.dialect.is_http();
+        let slope = self.clients() >= 100_000 && !self.dialect.is_http();
         Budget {
             rss_max: self.rss_max.map(|mib| mib * MIB).or(promised.filter(|_| ours)),
             slope_max: self.slope_max.or((ours && slope).then_some(320.0)),
-            fanout_max: self.fanout_max.or((ours && self.connections <= 100_000).then_some(2.0)),
+            fanout_max: self.fanout_max.or((ours && self.clients() <= 100_000).then_some(2.0)),
             rate_min: self.rate_min,
             wave_growth_max: ours.then_some(5.0),
         }

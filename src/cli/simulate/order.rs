@@ -9,6 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::Dialect;
+use super::drive::{Drive, Drove, Waits, histogram_of};
 
 /// What one client process is made for; given to it as its one argument.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +29,10 @@ pub(super) struct Posting {
     pub(super) seed: u64,
     /// How long a client may wait for an answer.
     pub(super) patience_ms: u64,
+    /// Tenants that the clients are spread over, each with a key of its own; 0: they have none.
+    pub(super) tenants: u32,
+    /// Clients are in when they have shaken hands, without a first call: what is behind the gateway is not to be asked yet.
+    pub(super) quiet: bool,
 }
 
 /// What the parent asks for. Each order is answered by [`Report::Progress`] lines and one [`Report::Done`].
@@ -45,6 +50,8 @@ pub(super) enum Order {
     Hear { since: u64 },
     /// Take leave: WebSocket by its close handshake, a session by DELETE, the others by closing.
     Leave { in_flight: u32 },
+    /// Load by a schedule.
+    Drive(Drive),
 }
 
 /// What every client asks once, one at a time: the paths that a message can take through a gateway.
@@ -88,7 +95,10 @@ pub(super) struct Muster {
     pub(super) live: u64,
     pub(super) deaths: Deaths,
     /// How long the clients waited, as `(microseconds, count)`, only after [`Order::Ping`] and [`Order::Hear`].
-    pub(super) waits: Vec<(u64, u64)>,
+    pub(super) waits: Waits,
+    /// What was seen during [`Order::Drive`], and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) drove: Option<Box<Drove>>,
 }
 
 impl Muster {
@@ -96,15 +106,15 @@ impl Muster {
         self.live += other.live;
         self.deaths.merge(other.deaths);
         self.waits.extend(other.waits);
+        match (&mut self.drove, other.drove) {
+            (Some(drove), Some(more)) => drove.merge(*more),
+            (drove, more) => *drove = drove.take().or(more),
+        }
     }
 
     /// All waits, in microseconds.
     pub(super) fn histogram(&self) -> Histogram<u64> {
-        let mut merged = new_histogram();
-        for &(micros, count) in &self.waits {
-            merged.saturating_record_n(micros, count);
-        }
-        merged
+        histogram_of(&self.waits)
     }
 }
 
@@ -146,20 +156,34 @@ pub enum Cause {
 pub(super) struct Death {
     pub(super) cause: Cause,
     pub(super) detail: String,
+    /// What the gateway said, if it refused in so many words.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// What a gateway says when it refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// After which time it may go better.
+    pub(super) again: Option<Duration>,
 }
 
 impl Death {
     pub(super) fn new(cause: Cause, detail: impl Into<String>) -> Self {
-        Self { cause, detail: detail.into() }
+        Self { cause, detail: detail.into(), refusal: None }
+    }
+
+    pub(super) fn refused(refusal: Refusal, detail: impl Into<String>) -> Self {
+        Self { cause: Cause::Refused, detail: detail.into(), refusal: Some(refusal) }
     }
 }
 
 /// The dead by cause, with one example of each.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deaths(BTreeMap<Cause, Toll>);
 
 /// How many died of one cause, and what the first of them saw.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toll {
     pub count: u64,
     pub example: String,
@@ -229,7 +253,7 @@ mod tests {
     fn orders_and_reports_survive_the_pipe() {
         let mut deaths = Deaths::default();
         deaths.add(Death::new(Cause::WrongEcho, "said \"no\""));
-        let report = Report::Done(Muster { live: 7, deaths, waits: vec![(3, 1)] });
+        let report = Report::Done(Muster { live: 7, deaths, waits: vec![(3, 1)], drove: None });
         let line = serde_json::to_string(&report).expect("a report is JSON");
         assert!(!line.contains('\n'));
         let Report::Done(back) = serde_json::from_str(&line).expect("and comes back") else { panic!("another report") };

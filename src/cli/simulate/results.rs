@@ -19,22 +19,12 @@ pub(super) fn write(
     heap_file: &Path,
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
-    let name =
-        format!("{}-{}-{}-{}", setup.date, setup.machine, args.dialect.name(), short(u64::from(args.connections)));
-    let folder = new_folder(root, &name).map_err(|error| Error::Results { folder: root.join(&name), error })?;
-    let failed = |error| Error::Results { folder: folder.clone(), error };
+    let name = format!("{}-{}-{}-{}", setup.date, setup.machine, args.dialect.name(), short(u64::from(args.clients())));
     let chart = chart(args, setup, outcome);
-    let png = chart.to_png().map_err(|error| failed(io::Error::other(error)))?;
-    let files: [(&str, &[u8]); 5] = [
-        ("setup.md", setup.text.as_bytes()),
-        ("raw.csv", &csv(&outcome.steps).into_bytes()),
-        ("summary.md", &format!("# {}\n\n{}", chart.title, table(outcome)).into_bytes()),
-        ("plot.svg", &chart.to_svg().into_bytes()),
-        ("plot.png", &png),
-    ];
-    for (name, bytes) in files {
-        fs::write(folder.join(name), bytes).map_err(failed)?;
-    }
+    let summary = format!("# {}\n\n{}", chart.title, table(outcome));
+    let files = [("setup.md", setup.text.as_str()), ("raw.csv", &csv(&outcome.steps)), ("summary.md", &summary)];
+    let folder = leave(root, &name, &files, &chart)?;
+    let failed = |error| Error::Results { folder: folder.clone(), error };
     if let Some(heap) = &outcome.heap {
         fs::write(folder.join("heap.md"), heap::page(heap)).map_err(failed)?;
         fs::copy(heap_file, folder.join("dhat-heap.json")).map_err(failed)?;
@@ -42,6 +32,19 @@ pub(super) fn write(
     }
     outcome.results = Some(folder);
     Ok(())
+}
+
+/// Writes texts and a chart into a new folder below `root`; returns where that is.
+pub(super) fn leave(root: &Path, name: &str, texts: &[(&str, &str)], chart: &Chart) -> Result<PathBuf, Error> {
+    let folder = new_folder(root, name).map_err(|error| Error::Results { folder: root.join(name), error })?;
+    let failed = |error| Error::Results { folder: folder.clone(), error };
+    let png = chart.to_png().map_err(|error| failed(io::Error::other(error)))?;
+    for (name, text) in texts {
+        fs::write(folder.join(name), text).map_err(failed)?;
+    }
+    fs::write(folder.join("plot.svg"), chart.to_svg()).map_err(failed)?;
+    fs::write(folder.join("plot.png"), png).map_err(failed)?;
+    Ok(folder)
 }
 
 /// `root/name`, or `root/name-2` and so on: no run overwrites another.
@@ -105,7 +108,7 @@ fn chart(args: &Args, setup: &Setup, outcome: &Outcome) -> Chart {
     let whose = if args.target.is_some() { "gateway" } else { "lakh" };
     let (date, machine) = (&setup.date, &setup.machine);
     Chart {
-        title: format!("{whose}: {} {} clients", short(args.connections.into()).to_uppercase(), args.dialect.title()),
+        title: format!("{whose}: {} {} clients", short(args.clients().into()).to_uppercase(), args.dialect.title()),
         subtitle: format!("{date}, {machine}; real sockets, each client handshaken and one tool call answered"),
         x: axis("connections", Unit::Count, Scale::Linear),
         panels: vec![

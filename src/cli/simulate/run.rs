@@ -9,6 +9,7 @@ use super::clients::{Brief, Clients, PINGS, Progress, handshakes};
 use super::gateway::{Gateway, Serving};
 use super::hold::{Where, shortfalls};
 use super::order::{Deaths, Muster, Order, monotonic_micros};
+use super::profile::{self, Play};
 use super::setup::Setup;
 use super::step::{Fanout, Outcome, Step};
 use super::{Args, Error, heap, results};
@@ -26,51 +27,13 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 /// When it can't be done: bad arguments, a machine too small, a process that does not start or ends, results that
 /// can't be written. Dead clients and missed figures are in [`Outcome::missed`].
 pub fn run(args: &Args, exe: &Path) -> Result<Outcome, Error> {
-    let (steps, hold, patience) = (args.steps()?, args.hold()?, args.patience()?);
-    let host = Host::read();
-    let mut brief = Brief {
-        target: args.target.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
-        dialect: args.dialect,
-        connections: args.connections,
-        nofile: host.nofile_hard.unwrap_or(1024),
-        unshare: host.own_tables,
-        seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
-        patience,
-    };
-    check(args, &brief, &host)?;
-    let setup = Setup::read(args, &brief, &host);
+    let (steps, hold) = (args.steps()?, args.hold()?);
+    let play = args.profile.map(|profile| profile::play(args, profile)).transpose()?;
     let heap_file = heap::place();
-    let server = Server::start(args.upstream, args.fanout, exe).map_err(Error::Gateway)?;
-    let serving = Serving {
-        connections: brief.sockets(),
-        shards: args.shards,
-        upstream: server.address(),
-        more: &args.serve,
-        heap_file: Some(&heap_file),
-        ..Serving::default()
-    };
-    let gateway = match args.target {
-        Some(target) => Gateway::found(target, args.target_admin, args.target_pid),
-        None => Gateway::start(exe, &serving).map_err(Error::Gateway)?,
-    };
-    if server.address().is_some() {
-        gateway.wait_for(&server).map_err(Error::Gateway)?;
+    let (mut stage, setup) = Stage::set(args, play.as_ref(), hold, &heap_file, exe)?;
+    if let Some((profile, play)) = args.profile.zip(play) {
+        return profile::run(args, profile, &play, stage, &setup);
     }
-    brief.target = gateway.clients;
-    let clients = Clients::start(exe, &brief).map_err(Error::Clients)?;
-    let mut stage = Stage {
-        clients,
-        gateway,
-        server,
-        hold,
-        handshakes: handshakes(&host),
-        kernel_idle: 0,
-        screen: Screen::new(),
-        deaths: Deaths::default(),
-        steps: Vec::new(),
-        seconds: 0.0,
-        notes: Vec::new(),
-    };
     stage.rest("idle gateway");
     stage.kernel_idle = KernelMemory::read().map_or(0, |kernel| kernel.slab);
     stage.steps.push(Step { rss: stage.rss(), ..Step::default() });
@@ -106,38 +69,102 @@ fn check(args: &Args, brief: &Brief, host: &Host) -> Result<(), Error> {
     };
     let (tables, _) = brief.tables();
     let mut lacks: Vec<String> =
-        shortfalls(args.connections, args.shards, tables, gateway, host).iter().map(ToString::to_string).collect();
+        shortfalls(brief.connections, args.shards, tables, gateway, host).iter().map(ToString::to_string).collect();
     let ports = host.ports_per_source().unwrap_or(28_232);
-    if gateway == Where::Elsewhere && u64::from(args.connections) > ports {
+    if gateway == Where::Elsewhere && u64::from(brief.connections) > ports {
         lacks.push(format!(
             "net.ipv4.ip_local_port_range: {ports} connections from one address to {}, {} needed; widen the range or use more client machines",
-            brief.target, args.connections
+            brief.target, brief.connections
         ));
     }
-    if lacks.is_empty() { Ok(()) } else { Err(Error::TooSmall { connections: args.connections, lacks }) }
+    if lacks.is_empty() { Ok(()) } else { Err(Error::TooSmall { connections: brief.connections, lacks }) }
 }
 
 /// A run under way.
-struct Stage {
+pub(super) struct Stage {
     /// Dropped first: a gateway without clients has nothing to drain.
-    clients: Clients,
-    gateway: Gateway,
+    pub(super) clients: Clients,
+    pub(super) gateway: Gateway,
     /// What is behind the gateway ends after it.
-    server: Server,
+    pub(super) server: Server,
     hold: Duration,
-    handshakes: u32,
+    /// Handshakes that may be under way at once.
+    pub(super) handshakes: u32,
     /// Slab bytes before the first client.
     kernel_idle: u64,
-    screen: Screen,
-    deaths: Deaths,
+    pub(super) screen: Screen,
+    pub(super) deaths: Deaths,
     steps: Vec<Step>,
     /// Connect time of the first wave.
     seconds: f64,
     /// What the gateway did wrong by itself: it ended, or counts clients that have left.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Stage {
+    /// Checks the machine, and starts all processes: the server behind, the gateway, the clients.
+    fn set(
+        args: &Args,
+        play: Option<&Play>,
+        hold: Duration,
+        heap_file: &Path,
+        exe: &Path,
+    ) -> Result<(Self, Setup), Error> {
+        let host = Host::read();
+        let mut brief = Brief {
+            target: args.target.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+            dialect: play.map_or(args.dialect, |play| play.dialect),
+            connections: play.map_or(args.clients(), |play| play.clients),
+            nofile: host.nofile_hard.unwrap_or(1024),
+            unshare: host.own_tables,
+            seed: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
+            patience: args.patience()?,
+            tenants: play.map_or(0, |play| play.tenants),
+            quiet: play.is_some_and(|play| play.slow.is_some()),
+        };
+        check(args, &brief, &host)?;
+        let setup = Setup::read(args, &brief, &host);
+        let slow = play.and_then(|play| play.slow);
+        let server = match slow {
+            Some(slow) => Server::start_slow(slow),
+            None => Server::start(args.upstream, args.fanout, exe),
+        };
+        let server = server.map_err(Error::Gateway)?;
+        let config = slow.zip(server.address()).map(|(slow, address)| slow.configuration(address, brief.tenants));
+        let serving = Serving {
+            connections: play.map_or(brief.sockets(), |play| play.seats + brief.messengers()),
+            shards: args.shards,
+            upstream: server.address().filter(|_| slow.is_none()),
+            config: config.as_deref(),
+            more: &args.serve,
+            heap_file: Some(heap_file),
+            ..Serving::default()
+        };
+        let gateway = match args.target {
+            Some(target) => Gateway::found(target, args.target_admin, args.target_pid),
+            None => Gateway::start(exe, &serving).map_err(Error::Gateway)?,
+        };
+        if server.address().is_some() {
+            gateway.wait_for(&server).map_err(Error::Gateway)?;
+        }
+        brief.target = gateway.clients;
+        let clients = Clients::start(exe, &brief).map_err(Error::Clients)?;
+        let stage = Self {
+            clients,
+            gateway,
+            server,
+            hold,
+            handshakes: handshakes(&host),
+            kernel_idle: 0,
+            screen: Screen::new(),
+            deaths: Deaths::default(),
+            steps: Vec::new(),
+            seconds: 0.0,
+            notes: Vec::new(),
+        };
+        Ok((stage, setup))
+    }
+
     /// Takes all steps of all waves; stops after the first step with a dead or missing client.
     fn waves(&mut self, waves: u32, steps: &[u32]) -> io::Result<()> {
         for wave in 1..=waves {
@@ -267,14 +294,14 @@ impl Stage {
         }
     }
 
-    fn carry_out(&mut self, order: Order, words: impl Fn(Progress) -> String) -> io::Result<Muster> {
+    pub(super) fn carry_out(&mut self, order: Order, words: impl Fn(Progress) -> String) -> io::Result<Muster> {
         let screen = &mut self.screen;
-        let done = self.clients.carry_out(order, |progress| screen.show(&words(progress)));
+        let done = self.clients.carry_out(order, Duration::from_secs(1), |progress| screen.show(&words(progress)));
         self.notes.extend(self.gateway.has_ended());
         done
     }
 
-    fn rest(&mut self, words: &str) {
+    pub(super) fn rest(&mut self, words: &str) {
         let until = Instant::now() + self.hold;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             self.screen.show(&format!("{words}, {:.0} s", left.as_secs_f64().ceil()));
@@ -292,7 +319,7 @@ impl Stage {
 }
 
 /// Progress on stderr: one line that is rewritten on a terminal, else a line each time.
-struct Screen {
+pub(super) struct Screen {
     terminal: bool,
     dirty: bool,
 }
@@ -302,13 +329,13 @@ impl Screen {
         Self { terminal: io::stderr().is_terminal(), dirty: false }
     }
 
-    fn show(&mut self, words: &str) {
+    pub(super) fn show(&mut self, words: &str) {
         // Progress that can't be shown is no reason to stop.
         let _ = if self.terminal { write!(io::stderr(), "\r\x1b[K{words}") } else { writeln!(io::stderr(), "{words}") };
         self.dirty = true;
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         if self.terminal && self.dirty {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::clients::{Brief, PINGS, handshakes};
-use super::{Args, Behind, heap};
+use super::{Args, Behind, Profile, heap};
 use crate::meter::Host;
 
 /// What is known about the machine and the program, read before the run.
@@ -50,6 +50,9 @@ fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 
     let gateway =
         args.target.map_or_else(|| "a process of its own on the same cores".into(), |target| format!("at {target}"));
     let behind = match (args.fanout, args.upstream, args.target) {
+        _ if args.profile == Some(Profile::Overload) => {
+            "a server that takes its time, in the process of simulate, over TCP".into()
+        }
         (true, ..) => "a server of one tool that can change its list, in the process of simulate, over TCP".into(),
         (_, _, Some(_)) => "whatever it has".into(),
         (_, Behind::Embedded, _) => "its own embedded server".into(),
@@ -63,7 +66,7 @@ fn program(args: &Args, brief: &Brief, host: &Host) -> [(&'static str, String); 
         ("git commit", said_by("git", &["describe", "--always", "--dirty"])),
         ("gateway", gateway),
         ("behind it", behind),
-        ("clients", format!("{} speaking {}, {} wave(s)", args.connections, args.dialect.title(), args.waves)),
+        ("clients", format!("{} speaking {}, {} wave(s)", brief.connections, brief.dialect.title(), args.waves)),
         ("client processes", format!("{processes}, with {tables} threads and descriptor tables")),
         ("under way at once", format!("{} handshakes, {PINGS} pings, over all clients", handshakes(host))),
     ]

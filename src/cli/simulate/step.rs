@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::heap::Heap;
 use super::order::Deaths;
+use super::profile::Performance;
 
 /// The figures of one step of one wave. Memory is in bytes, time in seconds.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -98,6 +99,9 @@ pub struct Outcome {
     /// How one change reached all clients; only where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fanout: Option<Fanout>,
+    /// What a profile has shown; there are no steps then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Performance>,
     /// Everything that was promised and not shown, in words. Empty: the run has passed.
     pub missed: Vec<String>,
     /// Where the gateway's heap bytes were allocated; only from a build with `dhat-heap`.
@@ -144,7 +148,27 @@ impl Outcome {
         missed.extend(over("percent more memory in the last wave", wave_growth, budget.wave_growth_max));
         let slow = connect_rate.zip(budget.rate_min).filter(|(rate, min)| rate < min);
         missed.extend(slow.map(|(rate, min)| format!("{rate:.0} clients a second came, at least {min:.0} must")));
-        Self { steps, deaths, slope, connect_rate, wave_growth, fanout: None, missed, heap: None, results: None }
+        Self { steps, slope, connect_rate, wave_growth, ..Self::without_steps(deaths, missed) }
+    }
+
+    /// The outcome of a profile, which has judged itself.
+    pub(super) fn of_profile(performance: Performance, deaths: Deaths, missed: Vec<String>) -> Self {
+        Self { profile: Some(performance), ..Self::without_steps(deaths, missed) }
+    }
+
+    fn without_steps(deaths: Deaths, missed: Vec<String>) -> Self {
+        Self {
+            steps: Vec::new(),
+            deaths,
+            slope: None,
+            connect_rate: None,
+            wave_growth: None,
+            fanout: None,
+            profile: None,
+            missed,
+            heap: None,
+            results: None,
+        }
     }
 
     /// Judges how a change reached the clients; `None`: not one was told.

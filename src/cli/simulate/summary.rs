@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
-use super::heap;
 use super::step::{Outcome, Step};
+use super::{heap, profile};
 
 /// The outcome for people: a row per step, then what the run as a whole has shown (Markdown).
 pub fn table(outcome: &Outcome) -> String {
+    if let Some(performance) = &outcome.profile {
+        return profile::table(performance, &outcome.missed);
+    }
     let heads = [
         "wave",
         "connections",
@@ -43,30 +46,37 @@ pub fn table(outcome: &Outcome) -> String {
         ]);
         earlier = Some(step);
     }
-    let mut widths = [0; 12];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for (position, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(text, "| {cell:>width$} ");
-        }
-        text.push_str("|\n");
-        if position == 0 {
-            for width in widths {
-                let _ = write!(text, "|{:->width$}:", "", width = width + 1);
-            }
-            text.push_str("|\n");
-        }
-    }
+    let mut text = align(&rows);
     text.push('\n');
     text.push_str(&verdict(outcome));
     if let Some(heap) = &outcome.heap {
         text.push('\n');
         text.push_str(&heap::table(heap));
+    }
+    text
+}
+
+/// Rows of cells as a Markdown table whose columns line up; the first row is the heads.
+pub(super) fn align<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let columns = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
+    let mut widths = vec![0; columns];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row.as_ref()) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for (position, row) in rows.iter().enumerate() {
+        for (cell, width) in row.as_ref().iter().zip(&widths) {
+            let _ = write!(text, "| {cell:>width$} ");
+        }
+        text.push_str("|\n");
+        if position == 0 {
+            for width in &widths {
+                let _ = write!(text, "|{:->width$}:", "", width = width + 1);
+            }
+            text.push_str("|\n");
+        }
     }
     text
 }
@@ -120,7 +130,7 @@ pub(super) fn short(number: u64) -> String {
     }
 }
 
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use memchr::memmem;
 
+use super::refusal;
 use super::script::{Who, excerpt};
 use super::speech::MESSAGE_MAX;
 use crate::cli::simulate::order::{Cause, Death};
@@ -72,7 +73,7 @@ pub(super) fn answer(bytes: &[u8], asks_for_stream: bool) -> Result<Option<(Answ
     let body = bytes.get(start..).unwrap_or_default();
     if !(200..300).contains(&status) {
         let detail = format!("HTTP status {status}: {}", excerpt(if body.is_empty() { bytes } else { body }));
-        return Err(Death::new(Cause::Refused, detail));
+        return Err(Death::refused(refusal::of_response(&response), detail));
     }
     let is_events = header("Content-Type").is_some_and(|kind| kind.starts_with(EVENTS));
     let chunked = header("Transfer-Encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));

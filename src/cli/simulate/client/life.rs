@@ -51,6 +51,8 @@ pub(super) struct Life {
     /// The list of tools has changed, it was told; who asks for that takes the mark away.
     pub(super) told: bool,
     dialect: Dialect,
+    /// Makes no first call.
+    quiet: bool,
     /// Whether the events of its stream come in chunks.
     chunked: bool,
     /// The id of its session over HTTP.
@@ -59,8 +61,8 @@ pub(super) struct Life {
 
 impl Life {
     /// `dialect` is not [`Dialect::Mixed`].
-    pub(super) fn new(dialect: Dialect) -> Self {
-        Self { phase: Phase::Connecting, told: false, dialect, chunked: false, session: None }
+    pub(super) fn new(dialect: Dialect, quiet: bool) -> Self {
+        Self { phase: Phase::Connecting, told: false, dialect, quiet, chunked: false, session: None }
     }
 
     pub(super) fn waits(&self) -> bool {
@@ -165,7 +167,7 @@ impl Life {
         }
     }
 
-    fn is_ws(&self) -> bool {
+    pub(super) fn is_ws(&self) -> bool {
         self.dialect == Dialect::Ws
     }
 
@@ -211,9 +213,13 @@ impl Life {
             (Heard::Aside, _) if aside.is_empty() => {}
             (Heard::Aside, _) => speech::say(self.is_ws(), who, out, |out| out.extend_from_slice(&aside)),
             (Heard::Answer, Phase::Initializing) => {
-                self.phase = Phase::Calling;
                 speech::say(self.is_ws(), who, out, script::initialized);
-                speech::say(self.is_ws(), who, out, |out| script::call(out, who, false));
+                if self.quiet {
+                    self.phase = Phase::Idle;
+                } else {
+                    self.phase = Phase::Calling;
+                    speech::say(self.is_ws(), who, out, |out| script::call(out, who, false));
+                }
             }
             (Heard::Answer, _) => self.phase = Phase::Idle,
         }
@@ -240,7 +246,7 @@ mod tests {
 
     /// A TCP client that has been welcomed, and the text that it then called `echo` with.
     fn called() -> (Life, String) {
-        let (mut life, mut out) = (Life::new(Dialect::Tcp), Vec::new());
+        let (mut life, mut out) = (Life::new(Dialect::Tcp, false), Vec::new());
         life.connected(ME, &mut out);
         assert_eq!(life.phase, Phase::Initializing);
         out.clear();
@@ -266,6 +272,16 @@ mod tests {
         life.hear(&mut b"{\"jsonrpc\":\"2.0\",\"id\":1000000003,\"result\":{}}\n".to_vec(), ME, &mut out)
             .expect("pong");
         assert_eq!(life.phase, Phase::Idle);
+    }
+
+    #[test]
+    fn a_quiet_client_is_in_without_a_call() {
+        let (mut life, mut out) = (Life::new(Dialect::Tcp, true), Vec::new());
+        life.connected(ME, &mut out);
+        out.clear();
+        life.hear(&mut format!("{WELCOME}\n").into_bytes(), ME, &mut out).expect("welcome");
+        assert_eq!(life.phase, Phase::Idle);
+        assert_eq!(String::from_utf8_lossy(&out).lines().count(), 1, "only the notification");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 mod http;
 mod life;
 mod messengers;
+mod numbered;
 mod one;
+mod pace;
+mod refusal;
 pub(super) mod script;
 mod socket;
 mod sources;

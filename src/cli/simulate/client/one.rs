@@ -14,6 +14,10 @@ pub(super) struct Client {
     pub(super) life: Life,
     /// Microseconds from the start of the order to the last request.
     pub(super) since: u32,
+    /// How often it has come anew, by [`Order::Drive`](crate::cli::simulate::order::Order::Drive).
+    pub(super) round: u16,
+    /// Numbered calls of it that are in flight.
+    pub(super) owed: u16,
 }
 
 // In a debug build mio keeps more beside the socket.
@@ -21,8 +25,8 @@ pub(super) struct Client {
 const _: () = assert!(size_of::<Client>() <= 48);
 
 impl Client {
-    pub(super) fn new(dialect: Dialect, since: u32) -> Self {
-        Self { socket: Socket::default(), life: Life::new(dialect), since }
+    pub(super) fn new(dialect: Dialect, quiet: bool, since: u32) -> Self {
+        Self { socket: Socket::default(), life: Life::new(dialect, quiet), since, round: 0, owed: 0 }
     }
 
     /// Closes, and forgets what is incomplete.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use memchr::memmem;
 use serde_json::Value;
 
+use super::refusal;
 use crate::cli::simulate::order::{Cause, Death};
 
 const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"lakh-simulate","version":"1"}}}"#;
@@ -27,12 +28,15 @@ pub(in crate::cli::simulate) struct Who {
     /// Another one for every run and wave, so that the contents are too.
     pub(in crate::cli::simulate) seed: u64,
     pub(in crate::cli::simulate) target: SocketAddr,
+    /// On whose account it asks, if on anybody's.
+    pub(in crate::cli::simulate) tenant: Option<u32>,
 }
 
 #[cfg(test)]
 impl Who {
     pub(super) const fn example(number: u32) -> Self {
-        Self { number, seed: 7, target: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7777) }
+        let target = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7777);
+        Self { number, seed: 7, target, tenant: None }
     }
 }
 
@@ -227,7 +231,7 @@ fn listen_id(who: Who) -> u64 {
 }
 
 /// About 50 bytes, of which 16 hexadecimal digits no other client has.
-fn content(out: &mut Vec<u8>, who: Who) {
+pub(super) fn content(out: &mut Vec<u8>, who: Who) {
     let mark = mix(who.seed ^ mix(u64::from(who.number)));
     append(out, format_args!("client {} of many, its mark is {mark:016x}", who.number));
 }
@@ -287,7 +291,7 @@ fn study(
         return Ok(Heard::Aside);
     }
     if parsed["error"].is_object() {
-        return Err(Death::new(Cause::Refused, excerpt(message)));
+        return Err(Death::refused(refusal::of_error(&parsed["error"]), excerpt(message)));
     }
     if parsed["id"] != *id {
         return Err(Death::new(Cause::WrongId, format!("expected id {id}: {}", excerpt(message))));

@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use super::http::{HEADERS_MAX, head, header};
+use super::refusal;
 use super::script::{Who, excerpt, mix};
+use crate::cli::simulate::key_of;
 use crate::cli::simulate::order::{Cause, Death};
 use crate::wire::http;
 use crate::wire::ws::{Decoder, Frame, Opcode, Role, Rules, Step, close as code, write_masked};
@@ -53,19 +55,31 @@ pub(super) fn upgrade(who: Who, out: &mut Vec<u8>) {
     let _ = write!(
         out,
         "GET /mcp HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Protocol: mcp\r\nSec-WebSocket-Key: ",
+         Sec-WebSocket-Protocol: mcp",
         who.target
     );
+    if let Some(tenant) = who.tenant {
+        let _ = write!(out, ", mcp.auth.{}", key_of(tenant));
+    }
+    out.extend_from_slice(b"\r\nSec-WebSocket-Key: ");
     out.extend_from_slice(KEY);
     out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// The length of the gateway's answer to [`upgrade`], or `None` while it is not complete.
 pub(super) fn upgraded(bytes: &[u8]) -> Result<Option<usize>, Death> {
+    if bytes.first() == Some(&b'{') {
+        let whole = bytes.contains(&b'\n');
+        return match refusal::of_line(bytes) {
+            Some(refusal) => Err(Death::refused(refusal, excerpt(bytes))),
+            None if !whole && bytes.len() < MESSAGE_MAX => Ok(None),
+            None => Err(Death::new(Cause::WrongAnswer, excerpt(bytes))),
+        };
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let Some((response, length)) = head(bytes, &mut headers)? else { return Ok(None) };
     if response.code != Some(101) {
-        return Err(Death::new(Cause::Refused, excerpt(bytes)));
+        return Err(Death::refused(refusal::of_response(&response), excerpt(bytes)));
     }
     let accepted = header(&response, "Sec-WebSocket-Accept") == Some(&http::accept(KEY)[..]);
     let protocol = header(&response, "Sec-WebSocket-Protocol").is_none_or(|name| name == http::SUBPROTOCOL.as_bytes());
@@ -134,6 +148,7 @@ mod tests {
         );
         let full = upgraded(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n").expect_err("full");
         assert!(full.cause == Cause::Refused && full.detail.contains("503"));
+        assert_eq!(full.refusal.and_then(|told| told.again), Some(std::time::Duration::from_secs(5)));
     }
 
     #[test]
@@ -142,6 +157,10 @@ mod tests {
         upgrade(ME, &mut request);
         let read = http::read_upgrade(&request, &crate::wire::Config::default()).expect("allowed").expect("whole");
         assert!(read.offers.mcp && read.consumed == request.len());
+        let mut tenants = Vec::new();
+        upgrade(Who { tenant: Some(3), ..ME }, &mut tenants);
+        assert!(String::from_utf8_lossy(&tenants).contains("Protocol: mcp, mcp.auth.simulate-3\r\n"));
+        http::read_upgrade(&tenants, &crate::wire::Config::default()).expect("allowed").expect("whole");
     }
 
     #[test]

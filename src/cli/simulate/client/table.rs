@@ -1,5 +1,8 @@
 //! One thread with a descriptor table, an event loop and its share of the clients.
 
+mod book;
+mod drive;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
+use self::drive::Driving;
 use super::WAKE;
 use super::life::{Life, Phase};
 use super::messengers::Messengers;
@@ -16,6 +20,7 @@ use super::one::Client;
 use super::script::Who;
 use super::socket::{Seen, Socket};
 use crate::cli::simulate::clients::MESSENGERS;
+use crate::cli::simulate::drive::{Drove, waits_of};
 use crate::cli::simulate::order::{
     Cause, Death, Deaths, Muster, Order, Posting, Question, monotonic_micros, new_histogram,
 };
@@ -53,6 +58,8 @@ pub(super) struct Table {
     messengers: Messengers,
     wave: u32,
     job: Option<Job>,
+    /// A profile's load, which is no job: it follows a schedule.
+    driving: Option<Box<Driving>>,
     deaths: Deaths,
     /// How long the clients of this order waited, in microseconds.
     waits: Histogram<u64>,
@@ -75,6 +82,7 @@ impl Table {
             messengers: Messengers::default(),
             wave: 0,
             job: None,
+            driving: None,
             deaths: Deaths::default(),
             waits: new_histogram(),
             told: Vec::new(),
@@ -92,19 +100,19 @@ impl Table {
     ) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            if self.job.is_none() {
+            if self.job.is_none() && self.driving.is_none() {
                 match orders.try_recv() {
                     Ok(order) => self.begin(order),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
-            if let Some(report) = self.advance() {
+            if let Some(report) = self.advance().or_else(|| self.drive()) {
                 // A parent that no longer listens ends the process by closing stdin.
                 let _ = reports.send(Ok(report));
                 continue;
             }
-            let timeout = self.job.is_some().then_some(SWEEP);
+            let timeout = self.until_driven().or(self.job.is_some().then_some(SWEEP));
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -112,6 +120,7 @@ impl Table {
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 match Messengers::number(event.token()) {
                     Some(number) => self.deliver(number, Seen::from(event)),
+                    None if self.driving.is_some() => self.driven_turn(event.token().0, Seen::from(event)),
                     None => self.turn(event.token().0, Seen::from(event)),
                 }
             }
@@ -138,6 +147,7 @@ impl Table {
                 (0, self.clients.len(), errands(in_flight))
             }
             Order::Hear { .. } => (0, self.clients.len(), usize::MAX),
+            Order::Drive(drive) => return self.begin_drive(drive, share(drive.total) as usize),
         };
         let now = Instant::now();
         self.job = Some(Job { order, begun: now, swept: now, next, goal, under_way: 0, window });
@@ -188,6 +198,8 @@ impl Table {
                         self.finish_turn();
                     }
                 }
+                // It is no job.
+                Order::Drive(_) => self.finish_turn(),
             }
         }
         if self.job.as_ref()?.under_way > 0 {
@@ -197,29 +209,42 @@ impl Table {
             self.clients.clear();
         }
         self.messengers.disband();
-        let waits = self.waits.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect();
+        Some(self.muster(None))
+    }
+
+    fn muster(&mut self, drove: Option<Drove>) -> Muster {
         let live = self.clients.iter().filter(|client| client.life.phase == Phase::Idle).count() as u64;
-        Some(Muster { live, deaths: std::mem::take(&mut self.deaths), waits })
+        Muster {
+            live,
+            deaths: std::mem::take(&mut self.deaths),
+            waits: waits_of(&self.waits),
+            drove: drove.map(Box::new),
+        }
     }
 
     fn who(&self, at: usize) -> Who {
+        let round = self.clients.get(at).map_or(0, |client| client.round);
         Who {
             number: self.index + at as u32 * self.posting.all_tables,
-            seed: self.posting.seed.wrapping_add(u64::from(self.wave)),
+            seed: self.posting.seed.wrapping_add(u64::from(self.wave) + u64::from(round)),
             target: self.posting.target,
+            // By its place, so that each table has clients of each tenant.
+            tenant: (at as u32).checked_rem(self.posting.tenants),
         }
+    }
+
+    fn open(&self, at: usize, who: Who, wave: u32) -> io::Result<Socket> {
+        let mut socket = Socket::open(who, wave, self.posting.seed)?;
+        if let Some(stream) = &mut socket.stream {
+            self.poll.registry().register(stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
+        }
+        Ok(socket)
     }
 
     fn connect(&mut self, at: usize, wave: u32) {
         let who = self.who(at);
-        let mut client = Client::new(self.posting.dialect.of(who.number), self.clock());
-        let opened = Socket::open(who, wave, self.posting.seed).and_then(|mut socket| {
-            if let Some(stream) = &mut socket.stream {
-                self.poll.registry().register(stream, Token(at), Interest::READABLE | Interest::WRITABLE)?;
-            }
-            Ok(socket)
-        });
-        match opened {
+        let mut client = Client::new(self.posting.dialect.of(who.number), self.posting.quiet, self.clock());
+        match self.open(at, who, wave) {
             Ok(socket) => {
                 client.socket = socket;
                 self.clients.push(client);
