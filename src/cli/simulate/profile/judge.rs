@@ -326,7 +326,8 @@ mod tests {
     #[test]
     fn an_overload_as_it_should_be_misses_nothing_and_each_promise_can_be_missed() {
         assert_eq!(missed(good(), 16), [""; 0]);
-        let each: [(&str, fn(&mut Scene)); 8] = [
+        type Spoil = fn(&mut Scene);
+        let each: [(&str, Spoil); 8] = [
             ("goodput", |scene| scene.drove.seconds.iter_mut().skip(1).for_each(|second| second.calls.in_time = 14)),
             ("deadline", |scene| scene.drove.seconds[9].failed = 4),
             ("time to refuse", |scene| scene.drove.refusals.get_mut("full").expect("one").waits = vec![(9_000, 640)]),
