@@ -21,7 +21,7 @@ use lakh::cli::profile::Unprofiled;
 use lakh::cli::{Cli, Command, Serve, catalogue, doctor, plan, profile, simulate};
 use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
-use lakh::tree::{Ground, Tree, survey};
+use lakh::tree::{Ground, Inherited, Tree, survey};
 use lakh::upstream::minder;
 
 // An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
@@ -173,8 +173,12 @@ fn serve(flags: Serve) -> Result<ExitCode, Box<dyn Error>> {
     if flags.config.is_some() || !flags.servers.mcp_json.is_empty() {
         flag::register(SIGHUP, Arc::clone(&hangup))?;
     }
-    let within = Duration::from_millis(config.drain_ms);
+    let inherited = match flags.take_over {
+        true => Some(Inherited::take_over(&config.upgrade_socket)?),
+        false => Inherited::from_systemd()?,
+    };
     let ground = Ground {
+        inherited,
         reread: Some(Box::new(move || configure(&flags).map_err(|error| error.to_string()))),
         relog: Some(Box::new(move |log| relog.reload(log_filter(log)?).map_err(|error| error.to_string()))),
         ending: Arc::clone(&drain),
@@ -184,7 +188,7 @@ fn serve(flags: Serve) -> Result<ExitCode, Box<dyn Error>> {
         // Whoever started it does not listen (any more); its clients do.
         tracing::warn!(%error, clients = %tree.clients(), "the greeting was not heard");
     }
-    while !drain.load(Ordering::Acquire) {
+    while !drain.load(Ordering::Acquire) && !tree.was_handed_over() {
         if let Some(why) = tree.given_up() {
             eprintln!("lakh serve: {why}");
             return Ok(ExitCode::FAILURE);
@@ -196,11 +200,10 @@ fn serve(flags: Serve) -> Result<ExitCode, Box<dyn Error>> {
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    tracing::info!(within_s = within.as_secs(), "draining; a second signal ends at once");
     // Written here, while the clients are still there: what is live now is what they cost.
     #[cfg(feature = "dhat-heap")]
     drop(heap);
-    let done = tree.drain(within);
+    let done = tree.drain();
     drop(tree);
     tracing::info!(done, "ended");
     Ok(ExitCode::SUCCESS)

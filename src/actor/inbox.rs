@@ -71,8 +71,15 @@ pub enum Answer {
 
 /// What a shard itself can be told to do.
 pub enum Order {
-    /// Take no new clients, answer what is in flight, then end.
-    Drain,
+    /// Open the doors: take newcomers from now on.
+    Open,
+    /// Leave the doors to others who have them too: take no more newcomers, who wait for those.
+    Leave,
+    /// Shut the doors: take those who wait there, and refuse all after them.
+    Shut,
+    /// Let the first `per_mille` of the actors' slots go, as soon as nothing is owed to them; `gently`: not while they
+    /// are talking. Once all have gone, end.
+    Drain { per_mille: u16, gently: bool },
     /// End now.
     Stop,
     /// Report the `most` largest and the `most` busiest actors. Nobody waits for a shard that cannot answer: the

@@ -5,6 +5,7 @@
 //! [`Mail`] through the shard's [`Inbox`].
 
 mod census;
+mod doors;
 mod inbox;
 mod question;
 mod shard;
@@ -13,6 +14,7 @@ mod ticket;
 mod wheel;
 
 pub use census::{Breakdown, Resident};
+pub use doors::Doors;
 pub use inbox::{Answer, Inbox, Letter, Mail, News, Order, Sibling};
 pub use question::{Question, Reply};
 pub use shard::{Berth, Desk, Readiness, Tenants, run};

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use super::doors::{Doors, Porch};
 use super::wheel::{TICK, Tick, Wheel};
 use super::{Inbox, Letter, Mail, Order};
 use crate::meter::shard::ShardMeter;
@@ -65,7 +66,11 @@ pub trait Tenants {
     fn letters(&mut self, desk: &mut Desk<'_>, key: Key, letters: impl Iterator<Item = Letter>);
     /// The deadline of `key` has come.
     fn deadline(&mut self, desk: &mut Desk<'_>, key: Key);
-    /// An order other than [`Order::Panic`].
+    /// Whether one more may arrive. Where not, newcomers at doors that other shards have too are left to those.
+    fn has_room(&self) -> bool {
+        true
+    }
+    /// An order that is not about the doors, and not [`Order::Panic`].
     fn order(&mut self, desk: &mut Desk<'_>, order: Order);
     /// A turn is over: whatever was put off to its end is due.
     fn turned(&mut self) {}
@@ -100,7 +105,6 @@ pub struct Desk<'a> {
     pub wheel: &'a mut Wheel,
     registry: &'a Registry,
     again: &'a mut Vec<Key>,
-    accepting: &'a mut Option<TcpListener>,
 }
 
 impl Desk<'_> {
@@ -116,25 +120,26 @@ impl Desk<'_> {
     pub fn again(&mut self, key: Key) {
         self.again.push(key);
     }
-
-    /// Takes no more clients.
-    pub fn stop_accepting(&mut self) {
-        *self.accepting = None;
-    }
 }
 
 /// Runs the shard on this thread until its tenants are finished.
 ///
 /// # Errors
 /// When the poll itself fails, which no client can cause.
-pub fn run(berth: &Berth, mut listener: TcpListener, actors_max: usize, tenants: &mut impl Tenants) -> io::Result<()> {
+pub fn run(
+    berth: &Berth,
+    doors: impl Into<Doors>,
+    actors_max: usize,
+    tenants: &mut impl Tenants,
+) -> io::Result<()> {
     let mut poll = berth.poll.lock().unwrap_or_else(PoisonError::into_inner);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    // The poll is lent to each wait, its registry to everybody.
+    let registry = poll.registry().try_clone()?;
     Loop {
         berth,
+        porch: Porch::new(&registry, doors.into(), LISTENER)?,
         began: Instant::now(),
         wheel: Wheel::new(actors_max),
-        accepting: Some(listener),
         accept_at: None,
         again: Vec::new(),
         due: Vec::new(),
@@ -146,9 +151,9 @@ pub fn run(berth: &Berth, mut listener: TcpListener, actors_max: usize, tenants:
 
 struct Loop<'a> {
     berth: &'a Berth,
+    porch: Porch<'a>,
     began: Instant,
     wheel: Wheel,
-    accepting: Option<TcpListener>,
     /// When to try to accept without being told: after a pause, or because a turn's share was used up.
     accept_at: Option<Instant>,
     again: Vec<Key>,
@@ -163,7 +168,7 @@ impl Loop<'_> {
     fn run(&mut self, poll: &mut Poll, tenants: &mut impl Tenants) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         // The wake-up for mail that is here already may have been spent on an earlier life that panicked.
-        self.collect(poll.registry(), self.began, tenants);
+        self.collect(poll.registry(), self.began, tenants)?;
         tenants.turned();
         while !tenants.finished() {
             match poll.poll(&mut events, Some(self.patience())) {
@@ -172,7 +177,7 @@ impl Loop<'_> {
                 Err(error) => return Err(error),
             }
             let awake = Instant::now();
-            self.turn(poll.registry(), &events, awake, tenants);
+            self.turn(poll.registry(), &events, awake, tenants)?;
             tenants.turned();
             let done = Instant::now();
             self.berth.meter.lag.record(done - awake);
@@ -185,7 +190,13 @@ impl Loop<'_> {
     }
 
     /// Everything that has happened since the last turn, once.
-    fn turn(&mut self, registry: &Registry, events: &Events, now: Instant, tenants: &mut impl Tenants) {
+    fn turn(
+        &mut self,
+        registry: &Registry,
+        events: &Events,
+        now: Instant,
+        tenants: &mut impl Tenants,
+    ) -> io::Result<()> {
         let mut mail = false;
         let mut newcomers = self.accept_at.is_some_and(|at| at <= now);
         for event in events {
@@ -199,7 +210,7 @@ impl Loop<'_> {
             }
         }
         if mail {
-            self.collect(registry, now, tenants);
+            self.collect(registry, now, tenants)?;
         }
         self.deadlines(registry, now, tenants);
         if newcomers {
@@ -215,9 +226,10 @@ impl Loop<'_> {
         for key in again {
             tenants.ready(&mut self.desk(registry, now), key, unread);
         }
+        Ok(())
     }
 
-    fn collect(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {
+    fn collect(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) -> io::Result<()> {
         self.berth.inbox.quiet();
         // What is posted while this is read waits for the next turn: it may be the rest of something long.
         for _ in 0..self.berth.inbox.waiting() {
@@ -225,6 +237,9 @@ impl Loop<'_> {
             match mail {
                 Mail::Letter(key, letter) => self.letters.push((key, letter)),
                 Mail::Order(Order::Panic) => panic!("a panic was ordered"),
+                Mail::Order(Order::Open) => self.porch.open(LISTENER)?,
+                Mail::Order(Order::Leave) => self.porch.leave(),
+                Mail::Order(Order::Shut) => self.shut(registry, now, tenants),
                 Mail::Order(order) => {
                     self.hand_out(registry, now, tenants);
                     tenants.order(&mut self.desk(registry, now), order);
@@ -232,6 +247,7 @@ impl Loop<'_> {
             }
         }
         self.hand_out(registry, now, tenants);
+        Ok(())
     }
 
     /// Hands the letters out, to each actor all of its own at once: what they make it say leaves in one write.
@@ -261,13 +277,16 @@ impl Loop<'_> {
     fn accept(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {
         self.accept_at = None;
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = &self.accepting else { return };
-            match listener.accept() {
-                Ok((socket, from)) => tenants.arrive(&mut self.desk(registry, now), socket, from),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if peer_is_gone(&error) => {}
+            if self.porch.is_shared() && !tenants.has_room() {
+                self.accept_at = Some(now + ACCEPT_PAUSE);
+                return;
+            }
+            match self.porch.accept() {
+                None => return,
+                Some(Ok((socket, from))) => tenants.arrive(&mut self.desk(registry, now), socket, from),
+                Some(Err(error)) if peer_is_gone(&error) => {}
                 // No descriptor or no memory: the listener stays readable and, edge-triggered, silent.
-                Err(error) => {
+                Some(Err(error)) => {
                     tenants.accept_failed(&error);
                     self.accept_at = Some(now + ACCEPT_PAUSE);
                     return;
@@ -275,6 +294,19 @@ impl Loop<'_> {
             }
         }
         self.accept_at = Some(now);
+    }
+
+    /// Takes who waits, and nobody after them.
+    fn shut(&mut self, registry: &Registry, now: Instant, tenants: &mut impl Tenants) {
+        let mut waiting = Vec::new();
+        self.porch.shut(|newcomer| match newcomer {
+            Ok(newcomer) => waiting.push(newcomer),
+            Err(error) if peer_is_gone(&error) => {}
+            Err(error) => tenants.accept_failed(&error),
+        });
+        for (socket, from) in waiting {
+            tenants.arrive(&mut self.desk(registry, now), socket, from);
+        }
     }
 
     fn desk<'a>(&'a mut self, registry: &'a Registry, now: Instant) -> Desk<'a> {
@@ -287,7 +319,6 @@ impl Loop<'_> {
             wheel: &mut self.wheel,
             registry,
             again: &mut self.again,
-            accepting: &mut self.accepting,
         }
     }
 

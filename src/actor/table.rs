@@ -1,7 +1,7 @@
 //! A descriptor table of one's own: how one process holds more sockets than `RLIMIT_NOFILE` allows a table.
 
 use std::collections::HashSet;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::{fs, io};
 
 use nix::sched::{CloneFlags, unshare};
@@ -18,6 +18,13 @@ impl CommonDescriptors {
     /// When `/proc` cannot be read.
     pub fn now() -> io::Result<Self> {
         Ok(Self(open_now()?.into_iter().collect()))
+    }
+
+    /// Without this one, which is to be closed before the process ends: a copy in another table would keep it open.
+    #[must_use]
+    pub fn without(mut self, descriptor: &impl AsRawFd) -> Self {
+        self.0.remove(&descriptor.as_raw_fd());
+        self
     }
 
     /// Gives the calling thread its own copy of the descriptor table (`unshare(CLONE_FILES)`, unshare(2)), with these in

@@ -23,6 +23,10 @@ pub struct Serve {
     /// Event loops; 0: as many as the host needs [default: 0]
     #[arg(long, value_name = "N")]
     pub shards: Option<usize>,
+    /// Take the listening sockets over from the gateway that runs, at `upgrade_socket`: no connect is refused. It serves until
+    /// this one does, and then lets its clients go
+    #[arg(long)]
+    pub take_over: bool,
     /// A TOML file with knobs; `lakh print-config` prints one with all of them
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

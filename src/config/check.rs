@@ -50,6 +50,10 @@ impl Config {
         let blob = usize::try_from(embedded.blob_bytes_max).unwrap_or(usize::MAX);
         [
             (guard.connections_max == 0, "`guard.connections_max` is 0: nobody could connect; raise it"),
+            (
+                self.drain_notice_ms > 0 && self.drain_notice_ms >= self.drain_ms,
+                "`drain_notice_ms` is not below `drain_ms`: nobody would be told to go; lower it",
+            ),
             (self.shards > usize::from(u16::MAX), "`shards` is over 65535; lower it"),
             (
                 [conn.handshake_ms, conn.message_ms, conn.slow_reader_ms, conn.linger_ms].contains(&0),

@@ -8,6 +8,7 @@ mod layers;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +26,18 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Event loops; 0: one per core, and more where the connections need more descriptor tables.
     pub shards: usize,
-    /// How long calls in flight may take to be answered after the first SIGTERM, in milliseconds.
+    /// From the first SIGTERM, or from the moment when a successor serves, to the end, in milliseconds: calls in flight may
+    /// take so long to be answered.
     pub drain_ms: u64,
+    /// How long of that new clients are still served while `/ready` says 503, in milliseconds: longer than two looks of the
+    /// load balancer that asks there.
+    pub drain_notice_ms: u64,
+    /// Over how long of that the clients of a full house (`guard.connections_max`) are told to go, in milliseconds; fewer take
+    /// less in proportion. Half of `drain_ms` at most.
+    pub drain_spread_ms: u64,
+    /// A Unix socket where the running gateway hands its listening sockets over to `lakh serve --take-over`, for an upgrade
+    /// without a refused connect. Only for its own user and root; empty: none.
+    pub upgrade_socket: PathBuf,
     /// How long the start waits for upstreams to be ready, in milliseconds; it goes on without those that are not.
     pub upstreams_start_ms: u64,
     /// What is logged: a level, or directives as `tracing-subscriber`'s `EnvFilter` has them.
@@ -58,6 +69,11 @@ impl Default for Config {
             shards: 0,
             // What Kubernetes and systemd users expect.
             drain_ms: 30_000,
+            // Most have nobody in front that asks: a Ctrl-C is not to wait, and Kubernetes takes an ending pod out by itself.
+            drain_notice_ms: 0,
+            // 10,000 a second of 100,000: less than half of what another gateway takes in.
+            drain_spread_ms: 10_000,
+            upgrade_socket: PathBuf::new(),
             // A package that is already there starts in two or three seconds; one that has to be fetched comes later.
             upstreams_start_ms: 10_000,
             // bastion tells every step of its own start.

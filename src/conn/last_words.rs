@@ -37,6 +37,11 @@ impl<S: Service> Bench<S> {
             Stage::Opening if speaks_http(conn) => {
                 http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default());
             }
+            // It may have waited at the door for long, and has had no chance to ask.
+            Stage::Opening if parting == Parting::Drained => {
+                let wait = Duration::from_millis(self.house.retry_after_ms);
+                line(&mut self.out, |out| Fault::Draining.retry_after(wait).write(out, None));
+            }
             Stage::Opening | Stage::Line(_) => {
                 if let Some(fault) = fault {
                     self.house.ledger.faults.add(fault);

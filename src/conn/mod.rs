@@ -17,6 +17,7 @@ mod admit;
 mod calls;
 mod config;
 mod connection;
+mod drain;
 mod http;
 mod interests;
 mod last_words;
@@ -47,6 +48,7 @@ use crate::wire::{self, ws};
 use admit::Arrival;
 use config::Limits;
 use connection::{Connection, Due, Stage};
+use drain::Draining;
 
 pub use calls::Calls;
 pub use config::Config;
@@ -92,8 +94,10 @@ pub struct House {
     sessions: http::Sessions,
     /// Bytes that all connections hold in buffers.
     buffered: AtomicUsize,
-    /// Set when the gateway is going down: what would be answered later is refused.
+    /// Set when the gateway is going down: nobody new comes in.
     pub draining: AtomicBool,
+    /// Set when all were told to go: what would be answered later is refused.
+    pub closing: AtomicBool,
 }
 
 impl House {
@@ -111,6 +115,7 @@ impl House {
             sessions: http::Sessions::new(config.http.clone()),
             buffered: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             config,
             wire,
             shards,
@@ -169,7 +174,7 @@ pub struct Connections<S: Service> {
     /// What one may hold however much the others do. All such shares are what the house may hold, so it holds twice that
     /// at most.
     share: usize,
-    draining: bool,
+    slots_max: usize,
     stopped: bool,
 }
 
@@ -182,6 +187,7 @@ struct Bench<S> {
     buffers: Buffers,
     rules: ws::Rules,
     counts: Counts,
+    draining: Option<Draining>,
 }
 
 #[derive(Default)]
@@ -210,7 +216,7 @@ impl<S: Service> Connections<S> {
             limits: Limits::from(&house.config),
             held: Breakdown::default(),
             share: house.config.buffered_bytes_max / house.shards / slots_max.max(1),
-            draining: false,
+            slots_max,
             stopped: false,
             bench: Bench {
                 service,
@@ -219,6 +225,7 @@ impl<S: Service> Connections<S> {
                 buffers: Buffers::new(house.config.buffers.clone()),
                 rules,
                 counts: Counts::default(),
+                draining: None,
                 house,
             },
         }
@@ -232,15 +239,18 @@ impl<S: Service> Connections<S> {
         work: impl FnOnce(&mut Bench<S>, &mut Connection<S::Session>, &mut Desk<'_>) -> Result<(), Parting>,
     ) {
         let Some(before) = self.pool.get(key).map(|conn| conn.breakdown::<S>(0)) else { return };
-        let (limits, draining, share) = (&self.limits, self.draining, self.share);
+        let (limits, share) = (&self.limits, self.share);
         let (pool, bench) = (&mut self.pool, &mut self.bench);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut conn = pool.lease(key).ok_or(Parting::PeerClosed)?;
+            let told = bench.counts.bytes_out;
             let mut done = work(bench, &mut conn, desk);
+            bench.note_told(&mut conn, told, desk);
             if done.is_err_and(|parting| bench.outlives(&mut conn, parting, desk)) {
                 done = Ok(());
             }
-            if done.is_ok() && draining && conn.owes_nothing() && !conn.has_sent_more() {
+            let lets_go = |draining: &Draining| draining.lets_go(&conn, key, desk.now) && !conn.has_sent_more();
+            if done.is_ok() && bench.draining.as_ref().is_some_and(lets_go) {
                 bench.say_last_words(&mut conn, Parting::Drained, desk, key);
                 done = Err(Parting::Drained);
             }
@@ -309,18 +319,6 @@ impl<S: Service> Connections<S> {
             }
         }
     }
-
-    fn drain(&mut self, desk: &mut Desk<'_>) {
-        self.draining = true;
-        desk.stop_accepting();
-        let keys: Vec<Key> = self.pool.keys().collect();
-        for key in keys {
-            // What a client has sent before it could know is still served.
-            self.run(desk, key, |bench, conn, desk| {
-                bench.ready(conn, desk, key, Readiness { readable: true, ..Readiness::default() })
-            });
-        }
-    }
 }
 
 /// A shard ends: those that are still there end with it.
@@ -351,6 +349,10 @@ impl<S: Service> Tenants for Connections<S> {
             }
             Err(full) => Arrival(full.0.socket).turn_away(&self.bench.house, Refusal::ShardFull),
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.pool.len() < self.slots_max
     }
 
     fn accept_failed(&mut self, error: &io::Error) {
@@ -404,14 +406,14 @@ impl<S: Service> Tenants for Connections<S> {
 
     fn order(&mut self, desk: &mut Desk<'_>, order: Order) {
         match order {
-            Order::Drain => self.drain(desk),
+            Order::Drain { per_mille, gently } => self.drain(desk, per_mille, gently),
             Order::Stop => self.stopped = true,
             Order::Census { most, reply } => {
                 // The one who asked may have stopped waiting.
                 let _ = reply.try_send(self.census(desk, most));
             }
             Order::Spread { news, after } => self.spread(desk, news, after),
-            Order::Panic => {}
+            Order::Open | Order::Leave | Order::Shut | Order::Panic => {}
         }
     }
 
@@ -425,7 +427,7 @@ impl<S: Service> Tenants for Connections<S> {
     }
 
     fn finished(&self) -> bool {
-        self.stopped || (self.draining && self.pool.is_empty())
+        self.stopped || (self.bench.draining.is_some() && self.pool.is_empty())
     }
 }
 

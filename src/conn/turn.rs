@@ -168,7 +168,7 @@ impl Mcp {
         server: Arc<dyn Serves>,
         out: &mut Vec<u8>,
     ) -> Option<(Ticket, Seat)> {
-        if self.house.draining.load(Ordering::Relaxed) {
+        if self.house.closing.load(Ordering::Relaxed) {
             self.house.ledger.faults.add(Fault::Draining);
             let wait = Duration::from_millis(self.house.retry_after_ms);
             Fault::Draining.retry_after(wait).write(out, Some(id));

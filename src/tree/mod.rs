@@ -5,6 +5,7 @@
 //! ├── services     profiler            reads the meters, keeps history, raises alarms
 //! │                admin               the operator's port, on a thread and runtime of its own
 //! │                catalogue           takes out of it what is gone for too long
+//! │                successor           hands the listening sockets over (only with `upgrade_socket`)
 //! ├── upstreams    embedded            the built-in MCP server's slow calls
 //! │                one by each name    a server behind the gateway
 //! └── shards       shard-0 .. shard-n  an event loop each, with its clients
@@ -14,7 +15,11 @@
 //! in the process's first descriptor table, before any shard takes a table of its own, and lives as long as the house:
 //! a wake crosses tables by number (design.md section 4).
 
+mod drain;
+mod handover;
+mod inherit;
 mod listen;
+mod offer;
 mod reload;
 mod services;
 mod supervisor;
@@ -23,6 +28,7 @@ mod upstreams;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -35,11 +41,14 @@ use crate::meter::{Host, Plan};
 use crate::monitor::Profiler;
 use crate::upstream::embedded::{Embedded, Tools};
 
+pub use inherit::{Disinherited, Inherited};
 pub use reload::{Ground, Reloaded, Relog, Reread};
 pub use survey::{Survey, survey};
 pub use upstreams::Changes;
 
-use listen::Reservation;
+use inherit::Predecessor;
+use listen::Ports;
+use offer::Offer;
 use reload::Reloader;
 use services::Services;
 use supervisor::{Need, Supervisor};
@@ -63,8 +72,11 @@ pub struct Tree {
     reloader: Arc<Reloader>,
     given_up: Mutex<mpsc::Receiver<String>>,
     common: Arc<CommonDescriptors>,
-    clients: Reservation,
+    ports: Arc<Ports>,
     admin: SocketAddr,
+    /// Set once clients may come in.
+    open: Arc<AtomicBool>,
+    config: Config,
     plan: Plan,
 }
 
@@ -77,6 +89,9 @@ pub enum Unstarted {
     /// A port cannot be had.
     #[error("cannot listen on {addr} (`{knob}`): {error}; {}", listen::remedy(error))]
     Port { knob: &'static str, addr: SocketAddr, error: io::Error },
+    /// A successor could not find us.
+    #[error("cannot offer the listening sockets at {} (`upgrade_socket`): {error}; if another gateway runs there, start with --take-over", path.display())]
+    Offer { path: PathBuf, error: io::Error },
     /// The kernel refuses something every gateway needs.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -99,14 +114,17 @@ impl Tree {
     ///
     /// # Errors
     /// When the configuration or the host does not allow it, or a port cannot be had.
-    pub fn plant_on(ground: Ground, config: Config) -> Result<Self, Unstarted> {
+    pub fn plant_on(mut ground: Ground, config: Config) -> Result<Self, Unstarted> {
         let host = Host::read();
         let plan = config.plan(&host)?;
         listen::raise_descriptor_limit();
-        let port = |knob, addr| move |error| Unstarted::Port { knob, addr, error };
-        let clients = Reservation::new(config.listen).map_err(port("listen", config.listen))?;
-        let admin_port = listen::admin(config.admin.listen).map_err(port("admin.listen", config.admin.listen))?;
-        let admin = admin_port.local_addr()?;
+        let mut inherited = ground.inherited.take();
+        let ports = Arc::new(Ports::new(&config, &plan, inherited.as_mut())?);
+        let predecessor = inherited.and_then(|inherited| inherited.predecessor);
+        let offer = (!config.upgrade_socket.as_os_str().is_empty())
+            .then(|| Offer::prepare(&config.upgrade_socket, predecessor.is_some()))
+            .transpose()
+            .map_err(|error| Unstarted::Offer { path: config.upgrade_socket.clone(), error })?;
         let berths: Arc<[Berth]> = (0..plan.shards as u16).map(Berth::new).collect::<io::Result<Vec<_>>>()?.into();
         let services = Arc::new(Services::new()?);
         let (give_up, given_up) = mpsc::sync_channel(1);
@@ -116,6 +134,13 @@ impl Tree {
         let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone());
         let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);
         let ending = Arc::clone(&ground.ending);
+        let mut common = CommonDescriptors::now()?;
+        if let Some(Predecessor(stream)) = &predecessor {
+            common = common.without(stream);
+        }
+        if let Some(offer) = &offer {
+            common = common.without(offer.listener());
+        }
         let tree = Self {
             supervisor,
             house,
@@ -125,20 +150,43 @@ impl Tree {
             reloader: Arc::new(Reloader::new(ground, Arc::clone(&upstreams), config.clone())),
             upstreams,
             given_up: Mutex::new(given_up),
-            common: Arc::new(CommonDescriptors::now()?),
-            clients,
-            admin,
+            common: Arc::new(common),
+            admin: ports.admin.local_addr()?,
+            ports,
+            open: Arc::default(),
+            config,
             plan,
         };
-        tree.start(config, admin_port, &ending)?;
-        tree.ready.store(true, Ordering::Release);
+        // Until we are ready, whoever asks there asks the one before us.
+        tree.services.hold_admin(predecessor.is_some());
+        tree.start(&ending)?;
+        tree.open(predecessor, offer)?;
         Ok(tree)
+    }
+
+    /// Clients may come in, and whoever had the sockets before us hears that.
+    fn open(&self, predecessor: Option<Predecessor>, offer: Option<Offer>) -> Result<(), Unstarted> {
+        let addr = self.ports.addr();
+        self.ports.open().map_err(|error| Unstarted::Port { knob: "listen", addr, error })?;
+        self.open.store(true, Ordering::Release);
+        self.order(|| Order::Open);
+        self.ready.store(true, Ordering::Release);
+        self.services.hold_admin(false);
+        if let Some(predecessor) = predecessor {
+            match predecessor.say_ready() {
+                Ok(()) => tracing::info!("took over; the gateway before us drains"),
+                Err(error) => tracing::warn!(%error, "the gateway before us has gone already"),
+            }
+        }
+        let Some(offer) = offer else { return Ok(()) };
+        offer.publish().map_err(|error| Unstarted::Offer { path: self.config.upgrade_socket.clone(), error })?;
+        self.start_offer(Arc::new(offer))
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn clients(&self) -> SocketAddr {
-        self.clients.addr()
+        self.ports.addr()
     }
 
     /// Where the operator looks.
@@ -198,17 +246,9 @@ impl Tree {
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()
     }
 
-    /// Takes no new clients and lets what is in flight be answered; true when the last client has gone.
-    pub fn drain(&self, within: Duration) -> bool {
-        self.ready.store(false, Ordering::Release);
-        // Whoever serves calls in flight is still restarted; a shard that fails now has nobody left to serve.
-        self.house.draining.store(true, Ordering::Release);
-        self.order(|| Order::Drain);
-        let until = Instant::now() + within;
-        while self.house.seats.taken() > 0 && Instant::now() < until {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        self.house.seats.taken() == 0
+    /// Whether a successor has taken over: it takes the newcomers, and those who are in may be told to go.
+    pub fn was_handed_over(&self) -> bool {
+        self.services.was_handed_over()
     }
 
     fn order(&self, order: impl Fn() -> Order) {
@@ -218,13 +258,14 @@ impl Tree {
     }
 
     /// Inner services first: whoever serves clients starts last.
-    fn start(&self, config: Config, port: std::net::TcpListener, ending: &AtomicBool) -> Result<(), Unstarted> {
+    fn start(&self, ending: &AtomicBool) -> Result<(), Unstarted> {
+        let config = &self.config;
         let profiler = Arc::new(Mutex::new(Profiler::new(config.monitor.clone())));
         self.start_profiler(&profiler)?;
-        self.start_admin(&config, profiler, port)?;
+        self.start_admin(config, profiler)?;
         self.start_embedded()?;
         self.upstreams.start_catalogue().map_err(Unstarted::Child)?;
-        self.upstreams.apply(&config, config.upstreams()?).map_err(Unstarted::Child)?;
+        self.upstreams.apply(config, config.upstreams()?).map_err(Unstarted::Child)?;
         self.upstreams.wait(Duration::from_millis(config.upstreams_start_ms), ending);
         for number in 0..self.berths.len() {
             self.start_shard(number, config.mcp.clone())?;
@@ -234,8 +275,8 @@ impl Tree {
 
     fn start_shard(&self, number: usize, mcp: crate::mcp::Config) -> Result<(), Unstarted> {
         let (directories, loudness) = (Arc::clone(&self.upstreams.directories), Arc::clone(&self.upstreams.loudness));
-        let (berths, house, clients) = (Arc::clone(&self.berths), Arc::clone(&self.house), self.clients.addr());
-        let (own_table, backlog) = (self.plan.own_tables, self.plan.backlog());
+        let (berths, house, ports) = (Arc::clone(&self.berths), Arc::clone(&self.house), Arc::clone(&self.ports));
+        let (own_table, open) = (self.plan.own_tables, Arc::clone(&self.open));
         let slots = self.plan.connections_per_shard as usize + house.config.lobby_max;
         let (incarnation, common) = (AtomicU32::new(0), Arc::clone(&self.common));
         let name = shard_name(&self.berths[number]);
@@ -248,14 +289,14 @@ impl Tree {
             }
             // What the life before this one published last.
             berths[number].meter.open.set(0);
-            let listener =
-                listen::clients(clients, backlog).map_err(|error| format!("listen on {clients}: {error}"))?;
+            let doors = ports.doors(number, berths.len(), open.load(Ordering::Acquire));
+            let doors = doors.map_err(|error| format!("listen on {}: {error}", ports.addr()))?;
             // No number of a ticket, or of a question, is used by two shards: a client over HTTP may be on several.
             let life = incarnation.fetch_add(1, Ordering::Relaxed) * berths.len() as u32 + number as u32;
             let service = Mcp::new(Arc::clone(&house), Arc::clone(&directories), Arc::clone(&loudness), &mcp, life);
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
             running();
-            actor::run(&berths[number], listener, slots, &mut connections).map_err(|error| format!("epoll: {error}"))
+            actor::run(&berths[number], doors, slots, &mut connections).map_err(|error| format!("epoll: {error}"))
         };
         self.supervise("shards", &name, life)
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::inherit::Inherited;
 use super::upstreams::{Changes, Upstreams};
 use crate::admin::Unreloaded;
 use crate::config::{Config, Unfit};
@@ -18,6 +19,8 @@ pub struct Ground {
     pub reread: Option<Box<Reread>>,
     /// Puts other log directives in force.
     pub relog: Option<Box<Relog>>,
+    /// Listening sockets that were there before.
+    pub inherited: Option<Inherited>,
     /// Set once the process is asked to end: a start then waits for nobody.
     pub ending: Arc<AtomicBool>,
 }

@@ -27,6 +27,12 @@ pub(super) struct Services {
     admin: Runtime,
     stop: Notify,
     stopping: AtomicBool,
+    /// The admin's port is somebody else's until we take newcomers.
+    admin_waits: AtomicBool,
+    /// A successor holds our sockets and has not said yet that it takes newcomers.
+    pub(super) succeeding: AtomicBool,
+    /// A successor takes newcomers.
+    handed_over: AtomicBool,
     /// Names of children that are to panic, for the supervision tests.
     condemned: Mutex<Vec<String>>,
 }
@@ -68,7 +74,6 @@ impl Tree {
         &self,
         config: &Config,
         profiler: Arc<Mutex<Profiler>>,
-        port: std::net::TcpListener,
     ) -> Result<(), Unstarted> {
         let (supervisor, upstreams) = (Arc::downgrade(&self.supervisor), Arc::downgrade(&self.upstreams));
         let reloader = Arc::downgrade(&self.reloader);
@@ -88,15 +93,19 @@ impl Tree {
             version: env!("CARGO_PKG_VERSION"),
             started: Instant::now(),
         });
-        let services = Arc::clone(&self.services);
+        let (services, ports) = (Arc::clone(&self.services), Arc::clone(&self.ports));
         let life = move |running: &dyn Fn()| {
-            let port = port.try_clone().map_err(|error| format!("admin port: {error}"))?;
+            let port = ports.admin.try_clone().map_err(|error| format!("admin port: {error}"))?;
             running();
             services.admin.block_on(async {
+                services.until("admin", |services| !services.admin_waits.load(Ordering::Acquire)).await;
                 tokio::select! {
-                    served = admin::serve(port, Arc::clone(&windows)) => served.map_err(|error| error.to_string()),
-                    () = services.until_stopped("admin") => Ok(()),
+                    served = admin::serve(port, Arc::clone(&windows)) => served.map_err(|error| error.to_string())?,
+                    () = services.until("admin", Services::was_handed_over) => {}
                 }
+                // Whoever has asked already is answered.
+                services.until_stopped("admin").await;
+                Ok(())
             })
         };
         self.supervise("services", "admin", life)
@@ -114,6 +123,9 @@ impl Services {
             admin: Builder::new_current_thread().enable_all().build()?,
             stop: Notify::new(),
             stopping: AtomicBool::new(false),
+            admin_waits: AtomicBool::new(false),
+            succeeding: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             condemned: Mutex::default(),
         })
     }
@@ -122,6 +134,28 @@ impl Services {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.ring();
+    }
+
+    /// Whether the house ends.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Has the admin's port wait, or wait no longer.
+    pub(super) fn hold_admin(&self, waits: bool) {
+        self.admin_waits.store(waits, Ordering::Release);
+        self.ring();
+    }
+
+    /// A successor takes newcomers from now on, at the admin's port too.
+    pub(super) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether one does.
+    pub(super) fn was_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
     }
 
     /// Wakes who waits in [`Self::until_stopped`]: one that looked just before is told the next time.
@@ -145,17 +179,22 @@ impl Services {
     }
 
     pub(super) async fn until_stopped(&self, child: &str) {
+        self.until(child, Self::is_stopping).await;
+    }
+
+    /// Returns once it is so, or the house ends.
+    async fn until(&self, child: &str, is_so: impl Fn(&Self) -> bool) {
         loop {
             let stop = self.stop.notified();
             self.panic_if_condemned(child);
-            if self.stopping.load(Ordering::Acquire) {
+            if is_so(self) || self.is_stopping() {
                 return;
             }
             stop.await;
         }
     }
 
-    fn panic_if_condemned(&self, child: &str) {
+    pub(super) fn panic_if_condemned(&self, child: &str) {
         let mut condemned = self.condemned.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = condemned.iter().position(|name| name == child) {
             condemned.swap_remove(at);
@@ -165,7 +204,7 @@ impl Services {
     }
 
     /// Sleeps, but not through an order to stop.
-    fn sleep(&self, time: Duration) {
+    pub(super) fn sleep(&self, time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until && !self.stopping.load(Ordering::Acquire) {
             let condemned = !self.condemned.lock().unwrap_or_else(PoisonError::into_inner).is_empty();

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use super::*;
+use mio::net::TcpListener;
 use crate::pool::{Config, Pool};
 
 /// Tenants that read a few bytes a turn, and trust a short read as the connections do.
@@ -55,7 +56,7 @@ impl Tenants for Readers {
     fn deadline(&mut self, _desk: &mut Desk<'_>, _key: Key) {}
 
     fn order(&mut self, _desk: &mut Desk<'_>, order: Order) {
-        self.drained |= matches!(order, Order::Drain);
+        self.drained |= matches!(order, Order::Drain { .. });
     }
 
     fn publish(&mut self, _desk: &Desk<'_>) {
@@ -108,7 +109,7 @@ fn whoever_asks_often_for_another_turn_gets_one() {
 fn mail_that_a_panic_left_behind_is_read_by_the_next_life() {
     let berth = Berth::new(0).expect("a berth");
     berth.inbox.post(Mail::Order(Order::Panic));
-    berth.inbox.post(Mail::Order(Order::Drain));
+    berth.inbox.post(Mail::Order(Order::Drain { per_mille: 1_000, gently: false }));
     let life = || {
         let mut readers = Readers::new();
         run(&berth, listener().0, 10, &mut readers).map(|()| readers.drained)

@@ -150,7 +150,7 @@ impl<S: Service> Bench<S> {
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<(), Stop> {
-        exchange.keep &= !self.house.is_draining();
+        exchange.keep &= !self.is_to_go(key);
         conn.stage = Stage::Http(Http::Answering(Box::new(exchange)));
         Ok(self.message(conn, Message::Unchecked(body), desk, key)?)
     }
