@@ -87,6 +87,18 @@ fn the_service_gives_the_drain_its_time_and_the_table_its_descriptors() {
 }
 
 #[test]
+fn the_sockets_have_the_names_and_the_addresses_that_the_gateway_has() {
+    let lakh::config::Config { listen, admin, .. } = lakh::config::Config::default();
+    for (unit, name, addr) in [("lakh.socket", "clients", listen), ("lakh-admin.socket", "admin", admin.listen)] {
+        let text = text(unit);
+        let has = |line: &str| text.lines().any(|known| known == line);
+        assert!(has(&format!("FileDescriptorName={name}")) && has(&format!("ListenStream={addr}")), "{text}");
+        // systemd starts the service of the same name, unless it is told.
+        assert!(unit == "lakh.socket" || has("Service=lakh.service"), "{text}");
+    }
+}
+
+#[test]
 fn a_missing_row_would_be_found() {
     let conf = "# a comment\nfs.nr_open = 1\n-net.x = 2 3\n";
     let readme =

@@ -126,12 +126,7 @@ impl Desk<'_> {
 ///
 /// # Errors
 /// When the poll itself fails, which no client can cause.
-pub fn run(
-    berth: &Berth,
-    doors: impl Into<Doors>,
-    actors_max: usize,
-    tenants: &mut impl Tenants,
-) -> io::Result<()> {
+pub fn run(berth: &Berth, doors: impl Into<Doors>, actors_max: usize, tenants: &mut impl Tenants) -> io::Result<()> {
     let mut poll = berth.poll.lock().unwrap_or_else(PoisonError::into_inner);
     // The poll is lent to each wait, its registry to everybody.
     let registry = poll.registry().try_clone()?;

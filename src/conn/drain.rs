@@ -49,7 +49,7 @@ impl<S: Service> Connections<S> {
 impl Draining {
     /// Whether this client may go now: it is its turn, and nothing is owed to it.
     pub(super) fn lets_go<T>(&self, conn: &Connection<T>, key: Key, now: Tick) -> bool {
-        let is_quiet = now.saturating_sub(conn.heard) >= QUIET;
+        let is_quiet = conn.only_tells() || now.saturating_sub(conn.heard) >= QUIET;
         key.index() < self.below && (is_quiet || !self.gently) && conn.owes_nothing()
     }
 }
@@ -62,7 +62,10 @@ impl<S: Service> Bench<S> {
 
     /// A client that was just told something may have something to say to that.
     pub(super) fn note_told(&self, conn: &mut Connection<S::Session>, bytes_before: u64, desk: &Desk<'_>) {
-        if self.draining.is_some() && self.counts.bytes_out > bytes_before && !matches!(conn.stage, Stage::Leaving { .. }) {
+        if self.draining.is_some()
+            && self.counts.bytes_out > bytes_before
+            && !matches!(conn.stage, Stage::Leaving { .. })
+        {
             conn.heard = desk.now;
         }
     }

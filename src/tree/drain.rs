@@ -63,7 +63,11 @@ impl Times {
     fn step(&self, since: Duration) -> Step {
         let told = if since < self.spread { since.as_secs_f64() / self.spread.as_secs_f64() } else { 1.0 };
         let closing = self.spread + self.talk_on;
-        Step { per_mille: (told * 1_000.0) as u16, closing: since >= closing, gently: since < closing + self.last_calls }
+        Step {
+            per_mille: (told * 1_000.0) as u16,
+            closing: since >= closing,
+            gently: since < closing + self.last_calls,
+        }
     }
 }
 
@@ -136,7 +140,11 @@ mod tests {
         assert_eq!(times(none, 100_000).spread, seconds(10));
         assert_eq!(times(none, 50_000).spread, seconds(5));
         assert_eq!(times(none, 0).spread, Duration::ZERO);
-        assert_eq!(times(|config| config.drain_ms = 6_000, 100_000).spread, seconds(3), "half of the time is for answers");
+        assert_eq!(
+            times(|config| config.drain_ms = 6_000, 100_000).spread,
+            seconds(3),
+            "half of the time is for answers"
+        );
         let noticed = times(|config| (config.drain_notice_ms, config.drain_ms) = (4_000, 10_000), 100_000);
         assert_eq!((noticed.notice, noticed.spread), (seconds(4), seconds(3)));
         assert_eq!(noticed.at_once().notice, Duration::ZERO);

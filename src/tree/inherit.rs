@@ -39,7 +39,9 @@ pub(super) struct Predecessor(pub(super) UnixStream);
 #[derive(Debug, thiserror::Error)]
 pub enum Disinherited {
     /// What systemd passes is of no use.
-    #[error("socket {number} (`{name}`) of LISTEN_FDS cannot be used: {why}; pass TCP sockets that listen (ListenStream=)")]
+    #[error(
+        "socket {number} (`{name}`) of LISTEN_FDS cannot be used: {why}; pass TCP sockets that listen (ListenStream=)"
+    )]
     Unusable { number: usize, name: String, why: String },
     /// There is no address of a gateway to take over from.
     #[error("--take-over needs `upgrade_socket`, the address where the running gateway offers its sockets")]

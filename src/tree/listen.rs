@@ -50,7 +50,8 @@ impl Ports {
             Some(admin) => admin,
             None => bind_admin(admin_listen).map_err(port("admin.listen", admin_listen))?,
         };
-        let addr = clients[0].local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+        let addr =
+            clients[0].local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         for (knob, wanted, is) in [("listen", listen, addr), ("admin.listen", admin_listen, admin.local_addr()?)] {
             if wanted.port() != 0 && wanted != is {
                 tracing::warn!(%wanted, %is, "the inherited socket stays where it is, whatever `{knob}` says");

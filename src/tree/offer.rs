@@ -68,11 +68,9 @@ impl Offer {
     pub(super) const fn listener(&self) -> &UnixListener {
         &self.listener
     }
-}
 
-impl Drop for Offer {
-    /// A successor may have put its own in our place.
-    fn drop(&mut self) {
+    /// Leaves nothing behind; a successor may have put its own in our place.
+    fn withdraw(&self) {
         for path in [&self.bound, &self.path] {
             if fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == self.file) {
                 let _ = fs::remove_file(path);
@@ -81,13 +79,21 @@ impl Drop for Offer {
     }
 }
 
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
 impl Tree {
-    /// Waits for a successor and gives it the sockets; ends when one has taken over.
+    /// Waits for a successor and gives it the sockets; ends when one has taken over, or there is nothing to take.
     pub(super) fn start_offer(&self, offer: Arc<Offer>) -> Result<(), Unstarted> {
-        let (services, ports) = (Arc::clone(&self.services), Arc::clone(&self.ports));
+        let (services, ports, house) = (Arc::clone(&self.services), Arc::clone(&self.ports), Arc::clone(&self.house));
         let life = move |running: &dyn Fn()| {
             running();
-            while !services.is_stopping() && !services.was_handed_over() {
+            let is_over =
+                || services.is_stopping() || services.was_handed_over() || house.draining.load(Ordering::Acquire);
+            while !is_over() {
                 services.panic_if_condemned("successor");
                 match offer.listener().accept() {
                     Ok((successor, _)) => {
@@ -104,6 +110,8 @@ impl Tree {
                     Err(error) => return Err(format!("upgrade_socket: {error}")),
                 }
             }
+            // Whoever supervises this life holds it for as long as the process lives.
+            offer.withdraw();
             Ok(())
         };
         self.supervise("services", "successor", life)

@@ -70,11 +70,7 @@ impl Tree {
         self.supervise("services", "profiler", life)
     }
 
-    pub(super) fn start_admin(
-        &self,
-        config: &Config,
-        profiler: Arc<Mutex<Profiler>>,
-    ) -> Result<(), Unstarted> {
+    pub(super) fn start_admin(&self, config: &Config, profiler: Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
         let (supervisor, upstreams) = (Arc::downgrade(&self.supervisor), Arc::downgrade(&self.upstreams));
         let reloader = Arc::downgrade(&self.reloader);
         let windows = Arc::new(Windows {

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use super::*;
-use mio::net::TcpListener;
 use crate::pool::{Config, Pool};
+use mio::net::TcpListener;
 
 /// Tenants that read a few bytes a turn, and trust a short read as the connections do.
 struct Readers {

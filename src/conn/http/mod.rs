@@ -185,6 +185,15 @@ impl<T> Connection<T> {
         matches!(&self.stage, Stage::Http(http) if !matches!(http, Http::Reading(_)))
     }
 
+    /// Whether its client says nothing on it, ever, and only reads: an event stream that carries no answers.
+    pub(in crate::conn) fn only_tells(&self) -> bool {
+        match &self.stage {
+            Stage::Http(Http::Listening(_)) => true,
+            Stage::Http(Http::Streaming(standing)) => !standing.old,
+            _ => false,
+        }
+    }
+
     /// Whether so many bytes of later requests wait that no more are taken in.
     pub(in crate::conn) fn has_pipelined_enough(&self) -> bool {
         self.is_answering() && self.active.as_ref().is_some_and(|active| active.inbound.len() >= PIPELINED_MAX)
