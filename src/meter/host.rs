@@ -1,10 +1,11 @@
 //! What the host allows: limits, kernel knobs and memory, read once; a file that is not there is a `None`, never an error.
 
-use super::procfs::{first, kilobytes, number, numbers};
+use super::cgroup;
+use super::procfs::{kilobytes, number, numbers};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The limits of this process and the knobs of its kernel. Sizes are in bytes unless said otherwise.
 ///
@@ -78,7 +79,7 @@ impl Usage {
     }
 
     /// The tighter of two.
-    fn tighter(self, other: Self) -> Self {
+    pub(super) fn tighter(self, other: Self) -> Self {
         match (self.left(), other.left()) {
             (None, _) => other,
             (Some(mine), Some(theirs)) if theirs < mine => other,
@@ -115,8 +116,8 @@ impl Host {
             files_open: number(&knob("fs/file-nr")),
             threads_max: number(&knob("kernel/threads-max")),
             pid_max: number(&knob("kernel/pid_max")),
-            cgroup_pids: cgroup_usage(root, &CGROUP_PIDS),
-            cgroup_memory: cgroup_usage(root, &CGROUP_MEMORY),
+            cgroup_pids: cgroup::usage(root, &cgroup::PIDS),
+            cgroup_memory: cgroup::usage(root, &cgroup::MEMORY),
             somaxconn: number(&knob("net/core/somaxconn")),
             syn_backlog: number(&knob("net/ipv4/tcp_max_syn_backlog")),
             tcp_mem: numbers(&knob("net/ipv4/tcp_mem")),
@@ -167,62 +168,16 @@ fn chosen(text: &str) -> Option<String> {
     Some(rest.split_once(']')?.0.to_owned())
 }
 
-/// Where a cgroup controller keeps its limit and its use, in version 2 and in version 1.
-struct Controller {
-    v1_name: &'static str,
-    v1_files: [&'static str; 2],
-    v2_files: [&'static str; 2],
-}
-
-const CGROUP_MEMORY: Controller = Controller {
-    v1_name: "memory",
-    v1_files: ["memory.limit_in_bytes", "memory.usage_in_bytes"],
-    v2_files: ["memory.max", "memory.current"],
-};
-
-const CGROUP_PIDS: Controller =
-    Controller { v1_name: "pids", v1_files: ["pids.max", "pids.current"], v2_files: ["pids.max", "pids.current"] };
-
-/// Version 1 says "no limit" with the largest multiple of a page: anything from 2^62 on means none.
-const NO_LIMIT: u64 = 1 << 62;
-
-/// The tightest limit of the process' cgroup and of every cgroup above it.
-fn cgroup_usage(root: &Path, controller: &Controller) -> Usage {
-    let membership = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let mut tightest = Usage::default();
-    for line in membership.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
-            continue;
-        };
-        let (mount, files) = if names.is_empty() {
-            (root.join("sys/fs/cgroup"), &controller.v2_files)
-        } else if names.split(',').any(|name| name == controller.v1_name) {
-            (root.join("sys/fs/cgroup").join(controller.v1_name), &controller.v1_files)
-        } else {
-            continue;
-        };
-        for folder in Path::new(path.trim_start_matches('/')).ancestors() {
-            tightest = tightest.tighter(usage_in(mount.join(folder), files));
-        }
-    }
-    tightest
-}
-
-fn usage_in(folder: PathBuf, [limit, used]: &[&str; 2]) -> Usage {
-    let read = |file: &str| fs::read_to_string(folder.join(file)).ok().and_then(|text| first::<u64>(&text));
-    Usage { limit: read(limit).filter(|&limit| limit < NO_LIMIT), used: read(used) }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     /// A host made of files, removed at the end of its test.
-    struct Fake(PathBuf);
+    pub(in crate::meter) struct Fake(pub(in crate::meter) PathBuf);
 
     impl Fake {
-        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+        pub(in crate::meter) fn new(name: &str, files: &[(&str, &str)]) -> Self {
             let root = std::env::temp_dir().join(format!("lakh-host-{name}-{}", std::process::id()));
             for (path, text) in files {
                 let path = root.join(path);

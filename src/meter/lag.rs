@@ -36,9 +36,15 @@ impl Lag {
     /// Counts one duration.
     #[inline]
     pub fn record(&self, duration: Duration) {
+        self.record_n(duration, 1);
+    }
+
+    /// Counts one duration `n` times.
+    #[inline]
+    pub fn record_n(&self, duration: Duration, n: u64) {
         let micros = whole_micros(duration);
         let count = &self.counts[bucket_of(micros)];
-        count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+        count.store(count.load(Relaxed).wrapping_add(n), Relaxed);
         if micros > self.max_micros.load(Relaxed) {
             self.max_micros.store(micros, Relaxed);
         }
@@ -111,6 +117,7 @@ impl LagCounts {
         LagSnapshot {
             count,
             p50: self.percentile(count, 50),
+            p95: self.percentile(count, 95),
             p99: self.percentile(count, 99),
             max: Duration::from_micros(self.max_micros),
         }
@@ -141,6 +148,8 @@ pub struct LagSnapshot {
     pub count: u64,
     /// Half of them took at most this long.
     pub p50: Duration,
+    /// 95 of 100 took at most this long.
+    pub p95: Duration,
     /// 99 of 100 took at most this long.
     pub p99: Duration,
     /// The longest.

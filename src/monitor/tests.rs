@@ -20,6 +20,7 @@ fn readings(connections: u64, leaked: u64) -> Readings {
     readings.lag = LagSnapshot {
         count: 1_000,
         p50: Duration::from_micros(40),
+        p95: Duration::from_micros(300),
         p99: Duration::from_micros(900),
         max: Duration::from_millis(7),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Scene;
 use crate::cli::simulate::drive::Second;
 use crate::cli::simulate::gateway::Gateway;
-use crate::meter::{ProcessMemory, cpu_time};
+use crate::meter::{ProcessMemory, cpu};
 
 /// One look at the gateway.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,7 +33,7 @@ impl Sample {
     /// Looks now; at a queue only where there is one.
     pub(super) fn take(gateway: &Gateway, at: f64, live: u64, has_queue: bool) -> Self {
         let (rss, cpu) = match gateway.pid {
-            Some(pid) => (ProcessMemory::of(pid).ok().map(|memory| memory.rss), cpu_time(pid).ok()),
+            Some(pid) => (ProcessMemory::of(pid).ok().map(|memory| memory.rss), cpu::time_of(pid).ok()),
             None => (gateway.told_rss(), None),
         };
         Self { at, live, rss, cpu, queue: if has_queue { gateway.queue() } else { None } }
