@@ -87,6 +87,8 @@ pub enum Order {
     Census { most: usize, reply: SyncSender<Vec<Resident>> },
     /// Tell all actors that asked for it, from the one behind `after` on; a shard with many does it in several turns.
     Spread { news: Arc<News>, after: Option<Key> },
+    /// Give back the memory that is kept for later: there is too little.
+    Shrink,
     /// Panic, as a bug would: the supervision tests inject it.
     Panic,
 }

@@ -72,8 +72,10 @@ pub trait Tenants {
     }
     /// An order that is not about the doors, and not [`Order::Panic`].
     fn order(&mut self, desk: &mut Desk<'_>, order: Order);
-    /// A turn is over: whatever was put off to its end is due.
-    fn turned(&mut self) {}
+    /// A turn is over: whatever was put off to its end is due. How many messages were read in it.
+    fn turned(&mut self) -> u64 {
+        0
+    }
     /// Publish the gauges.
     fn publish(&mut self, desk: &Desk<'_>);
     /// Whether the shard is to end: told to, and nothing is left to do.
@@ -173,9 +175,10 @@ impl Loop<'_> {
             }
             let awake = Instant::now();
             self.turn(poll.registry(), &events, awake, tenants)?;
-            tenants.turned();
+            let messages = tenants.turned();
             let done = Instant::now();
             self.berth.meter.lag.record(done - awake);
+            self.berth.meter.answered.record_n(done - awake, messages);
             if done - self.published >= PUBLISH_EVERY {
                 self.published = done;
                 tenants.publish(&self.desk(poll.registry(), done));

@@ -133,6 +133,11 @@ impl House {
         self.sessions.len()
     }
 
+    /// Bytes that all connections hold in buffers and outboxes, against `conn.buffered_bytes_max`.
+    pub fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Relaxed)
+    }
+
     /// Bytes of events that sessions keep for clients that come back.
     pub fn http_replayed(&self) -> usize {
         self.sessions.replayed()
@@ -194,6 +199,8 @@ struct Bench<S> {
 struct Counts {
     accepted: u64,
     messages_in: u64,
+    /// As of the end of the last turn.
+    messages_in_before: u64,
     messages_out: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -319,6 +326,14 @@ impl<S: Service> Connections<S> {
             }
         }
     }
+
+    /// Gives back what is kept for the next client.
+    fn shrink(&mut self) {
+        let bytes = self.pool.shrink() + self.bench.buffers.shrink() + self.bench.out.capacity();
+        self.bench.out = Vec::new();
+        crate::meter::allocator::give_back();
+        tracing::debug!(bytes, "memory is short: what was kept is given back");
+    }
 }
 
 /// A shard ends: those that are still there end with it.
@@ -413,12 +428,15 @@ impl<S: Service> Tenants for Connections<S> {
                 let _ = reply.try_send(self.census(desk, most));
             }
             Order::Spread { news, after } => self.spread(desk, news, after),
+            Order::Shrink => self.shrink(),
             Order::Open | Order::Leave | Order::Shut | Order::Panic => {}
         }
     }
 
-    fn turned(&mut self) {
+    fn turned(&mut self) -> u64 {
         self.bench.service.turned();
+        let counts = &mut self.bench.counts;
+        counts.messages_in - std::mem::replace(&mut counts.messages_in_before, counts.messages_in)
     }
 
     fn publish(&mut self, desk: &Desk<'_>) {

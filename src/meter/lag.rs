@@ -110,6 +110,13 @@ impl LagCounts {
         window
     }
 
+    /// The same, or nothing if it is no earlier copy: any count is less than it was then.
+    #[must_use]
+    pub fn checked_since(&self, earlier: &Self) -> Option<Self> {
+        let grew = self.counts.iter().zip(&earlier.counts).all(|(now, before)| now >= before);
+        grew.then(|| self.since(earlier))
+    }
+
     /// The usual figures.
     #[must_use]
     pub fn summary(&self) -> LagSnapshot {
@@ -251,6 +258,8 @@ mod tests {
         lag.record(Duration::from_secs(2));
         assert_eq!(lag.counts().since(&before).summary().max, Duration::from_secs(2));
         assert_eq!(lag.counts().since(&lag.counts()).summary(), LagSnapshot::default());
+        assert!(before.checked_since(&lag.counts()).is_none(), "the later one");
+        assert!(lag.counts().checked_since(&before).is_some());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How are we: the profiler turns readings of this process into snapshots, a trend, alarms and a report.
+//! How are we: the profiler turns readings of this process into snapshots, a trend, alarms and a report; [`capacity`] tells
+//! how full the house is.
 //!
 //! A pure machine: readings in, changes of alarms out, time an argument. [`Readings::take`] is the one place that reads
 //! the process; a test hands in readings of its own.
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod alarm;
+pub mod capacity;
 mod history;
 mod readings;
 mod report;
@@ -122,6 +124,11 @@ impl Profiler {
     #[must_use]
     pub const fn history(&self) -> &History {
         &self.history
+    }
+
+    /// How each alarm stands.
+    pub fn alarms(&self) -> impl Iterator<Item = AlarmState> {
+        self.alarms.states()
     }
 
     /// How often it wants readings.

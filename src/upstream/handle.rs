@@ -12,7 +12,7 @@ use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::{Seat, Share, Tenant};
 use crate::mcp::{Level, Parcel, Profile, Revision};
-use crate::meter::Tally;
+use crate::meter::{Lag, Tally};
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
 pub struct Upstream {
@@ -148,6 +148,8 @@ pub struct Counts {
     pub refused_states: AtomicU64,
     /// Sessions of single clients that are open.
     pub sessions: AtomicU64,
+    /// How long calls took, from when they were sent until they ended; of one writer, the upstreams' thread.
+    pub took: Lag,
     uses: Mutex<Uses>,
 }
 

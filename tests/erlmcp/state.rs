@@ -45,8 +45,8 @@ impl Tenants for Travellers {
         self.inner.letters(desk, key, letters);
     }
 
-    fn turned(&mut self) {
-        self.inner.turned();
+    fn turned(&mut self) -> u64 {
+        self.inner.turned()
     }
 
     fn deadline(&mut self, desk: &mut Desk<'_>, key: Key) {

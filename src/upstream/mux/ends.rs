@@ -154,6 +154,7 @@ impl Mux {
         if failed {
             self.upstream.counts.errors.fetch_add(1, Relaxed);
         }
+        self.upstream.counts.took.record(took);
         self.counted = true;
         // Only tools by their own names: of URIs there is no end.
         let name = if parcel.method == Method::CallTool { &*parcel.name } else { parcel.method.as_str() };
