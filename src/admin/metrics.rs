@@ -1,5 +1,6 @@
 //! All counters and gauges of the gateway, read at the moment of a scrape, in the text format of OpenMetrics.
 
+mod capacity;
 mod sheet;
 
 use std::fmt;
@@ -49,7 +50,8 @@ impl Collector for Metrics {
         kernel(sheet)?;
         tree(sheet, windows)?;
         upstreams(sheet, windows)?;
-        alarms(sheet, windows)
+        alarms(sheet, windows)?;
+        capacity::write(sheet, &windows.fullness)
     }
 }
 

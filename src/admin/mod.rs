@@ -21,10 +21,13 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 use crate::actor::Inbox;
 use crate::conn::House;
-use crate::meter::ShardMeter;
+use crate::meter::{ShardMeter, Tally};
 use crate::monitor::Profiler;
+use crate::monitor::capacity::{Posting, Report};
 use crate::upstream::Directories;
 use crate::upstream::mux::tally::Uses;
 
@@ -55,12 +58,23 @@ pub struct Windows {
     pub reload: Arc<dyn Fn() -> Result<String, Unreloaded> + Send + Sync>,
     /// The profiler, which somebody else gives its readings.
     pub profiler: Arc<Mutex<Profiler>>,
+    /// How full the house is.
+    pub fullness: Arc<Fullness>,
     /// Whether new clients are welcome: false while starting and while draining.
     pub ready: Arc<AtomicBool>,
     /// The gateway's version.
     pub version: &'static str,
     /// When the process started.
     pub started: Instant,
+}
+
+/// How full the house is, as the monitor found it last, and what became of what it told.
+#[derive(Default)]
+pub struct Fullness {
+    /// Swapped whole, once a second.
+    pub report: ArcSwap<Report>,
+    /// What became of the posts to the webhook.
+    pub postings: Tally<Posting>,
 }
 
 /// Why a reload has done nothing, or not all.

@@ -26,6 +26,7 @@ lakh admin
 /tree               the supervision tree and its restarts; ?format=text
 /profile            where the memory is, trend and alarms; ?format=text (as `lakh profile`)
 /profile/history    the snapshots of the profiler, oldest first
+/capacity           how full the house is, what is full first, advice to scale; ?format=text
 /connections        the largest and the busiest connections; ?most=20
 
 POST /reload        read the configuration again; clients stay (as SIGHUP)
@@ -50,6 +51,7 @@ pub(super) fn router(windows: Arc<Windows>) -> Router {
         .route("/tree", get(tree))
         .route("/profile", get(profile))
         .route("/profile/history", get(history))
+        .route("/capacity", get(capacity))
         .route("/connections", get(async move |windows, asked| census(&connections, windows, asked).await))
         .fallback(async || (StatusCode::NOT_FOUND, format!("Nothing is served at this path.\n\n{INDEX}")))
         .method_not_allowed_fallback(only("GET, HEAD", "Only GET is served at this path.\n"))
@@ -138,6 +140,14 @@ async fn history(State(windows): State<Arc<Windows>>) -> Response {
     match windows.profiler(|profiler| profiler.history().snapshots().to_vec()) {
         None => profiler_is_held(),
         Some(snapshots) => Json(snapshots).into_response(),
+    }
+}
+
+async fn capacity(State(windows): State<Arc<Windows>>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
+    let report = windows.fullness.report.load();
+    match asked.format(&headers) {
+        Format::Json => Json(&**report).into_response(),
+        Format::Text => report.to_string().into_response(),
     }
 }
 

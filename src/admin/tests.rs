@@ -54,6 +54,7 @@ fn serve_house_with(
         directories: Arc::new(Directories::from_pointee(Directory::embedded(embedded()))),
         reload: Arc::new(reload),
         profiler: Arc::new(Mutex::new(Profiler::new(monitor::Config::default()))),
+        fullness: Arc::default(),
         ready: Arc::new(AtomicBool::new(true)),
         version: "1.2.3",
         started: Instant::now(),
@@ -209,6 +210,7 @@ fn every_name_of_every_tally_is_in_the_metrics() {
         names::<crate::wire::http::Refusal>("http_refusals", "reason"),
         names::<crate::guard::Refusal>("refusals", "reason"),
         names::<monitor::Alarm>("alarms", "alarm"),
+        names::<monitor::capacity::Posting>("webhook_posts", "outcome"),
     ];
     for line in expected.concat() {
         assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");

@@ -6,7 +6,8 @@ use super::Config;
 use crate::meter::host::Host;
 use crate::meter::plan::Plan;
 use crate::meter::shortfall::Shortfall;
-use crate::upstream::config::One;
+use crate::upstream::config::{One, expanded};
+use crate::upstream::link::Destination;
 
 /// Everything that is wrong with a configuration, each with its remedy.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ impl Config {
         let mut wrong: Vec<String> = self.contradictions().map(str::to_owned).collect();
         wrong.extend(self.paths());
         wrong.extend(self.upstreams().err().into_iter().flat_map(|unfit| unfit.0));
+        wrong.extend(self.webhook().err().into_iter().flat_map(|unfit| unfit.0));
         let shards = (self.shards > 0).then_some(self.shards);
         match Plan::new(self.guard.connections_max as u64, shards, host) {
             Ok(plan) if wrong.is_empty() => return Ok(plan),
@@ -45,8 +47,22 @@ impl Config {
         if wrong.is_empty() { Ok(ready) } else { Err(Unfit(wrong)) }
     }
 
+    /// Where alarms are posted, if anywhere.
+    ///
+    /// # Errors
+    /// When that is no URL, or refers to what is not set.
+    pub fn webhook(&self) -> Result<Option<Destination>, Unfit> {
+        if self.alarms.webhook.is_empty() {
+            return Ok(None);
+        }
+        let url = expanded(&self.alarms.webhook, &|variable| std::env::var(variable).ok());
+        // The URL may hold a secret, so it is not shown.
+        let wrong = |why| Unfit(vec![format!("`alarms.webhook` {why}; give an http:// or https:// URL, or none")]);
+        url.and_then(|url| Destination::parse(&url)).map(Some).map_err(wrong)
+    }
+
     fn contradictions(&self) -> impl Iterator<Item = &'static str> {
-        let Self { guard, wire, conn, embedded, .. } = self;
+        let Self { guard, wire, conn, embedded, capacity, .. } = self;
         let blob = usize::try_from(embedded.blob_bytes_max).unwrap_or(usize::MAX);
         [
             (guard.connections_max == 0, "`guard.connections_max` is 0: nobody could connect; raise it"),
@@ -86,6 +102,22 @@ impl Config {
             (
                 conn.buffered_bytes_max < wire.message_bytes_max,
                 "`conn.buffered_bytes_max` is below `wire.message_bytes_max`: such a message could never be taken; raise it",
+            ),
+            (
+                !(capacity.clear_margin_percent < capacity.warning_percent
+                    && capacity.warning_percent < capacity.critical_percent
+                    && capacity.critical_percent < capacity.emergency_percent),
+                "`capacity.clear_margin_percent`, `capacity.warning_percent`, `capacity.critical_percent` and \
+                 `capacity.emergency_percent` do not rise in this order: a zone could not be left or not be reached; put \
+                 them in order",
+            ),
+            (
+                capacity.advice.in_cpu_percent >= capacity.advice.out_cpu_percent
+                    || capacity.advice.in_memory_percent >= capacity.advice.out_memory_percent
+                    || capacity.advice.in_p99_ms >= capacity.advice.out_p99_ms
+                    || capacity.advice.in_full_percent >= capacity.advice.out_full_percent,
+                "one of `capacity.advice.in_...` is not below its `capacity.advice.out_...`: the advice would flutter; lower \
+                 it",
             ),
         ]
         .into_iter()

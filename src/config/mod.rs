@@ -56,6 +56,10 @@ pub struct Config {
     pub embedded: upstream::embedded::Config,
     /// The profiler and its alarms.
     pub monitor: monitor::Config,
+    /// How full the house may be, and what is done then.
+    pub capacity: monitor::capacity::Config,
+    /// When people are told, and where.
+    pub alarms: monitor::capacity::AlarmsConfig,
     /// The operator's port.
     pub admin: admin::Config,
     /// The servers behind the gateway, by name.
@@ -85,6 +89,8 @@ impl Default for Config {
             catalogue: mcp::CatalogueConfig::default(),
             embedded: upstream::embedded::Config::default(),
             monitor: monitor::Config::default(),
+            capacity: monitor::capacity::Config::default(),
+            alarms: monitor::capacity::AlarmsConfig::default(),
             admin: admin::Config::default(),
             upstreams: BTreeMap::new(),
         }

@@ -37,8 +37,8 @@ pub(super) fn usage(root: &Path, controller: &Controller) -> Usage {
     each.fold(Usage::default(), Usage::tighter)
 }
 
-/// Memory that the tightest cgroup charges and cannot drop at once (page cache that was not used lately is not counted,
-/// as kubelet has it), against its limit. What the kernel holds for our sockets is charged too.
+/// Memory that the tightest cgroup charges and cannot drop (page cache of files is not counted), against its limit. What
+/// the kernel holds for our sockets is charged too.
 #[must_use]
 pub fn memory() -> Usage {
     memory_below(Path::new("/"))
@@ -48,8 +48,9 @@ fn memory_below(root: &Path) -> Usage {
     let each = folders(root, &MEMORY).into_iter().map(|(folder, files)| {
         let usage = usage_in(&folder, files);
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-        // Version 1 has a figure of the cgroup alone beside that of all below it.
-        let droppable = word(&stat, "total_inactive_file").or_else(|| word(&stat, "inactive_file")).unwrap_or(0);
+        // Version 1 has figures of the cgroup alone beside those of all below it, which begin with `total_`.
+        let cache = |list: &str| word(&stat, &format!("total_{list}")).or_else(|| word(&stat, list)).unwrap_or(0);
+        let droppable = cache("inactive_file") + cache("active_file");
         Usage { used: usage.used.map(|used| used.saturating_sub(droppable)), ..usage }
     });
     each.fold(Usage::default(), Usage::tighter)
@@ -121,7 +122,7 @@ mod tests {
                 ("proc/self/cgroup", "0::/pod/lakh\n"),
                 ("sys/fs/cgroup/pod/memory.max", "1000\n"),
                 ("sys/fs/cgroup/pod/memory.current", "900\n"),
-                ("sys/fs/cgroup/pod/memory.stat", "anon 1\ninactive_file 700\nactive_file 9\n"),
+                ("sys/fs/cgroup/pod/memory.stat", "anon 1\ninactive_file 600\nactive_file 100\n"),
                 ("sys/fs/cgroup/pod/lakh/memory.max", "max\n"),
             ],
         );

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lakh
-//! ├── services     profiler            reads the meters, keeps history, raises alarms
+//! ├── services     profiler            reads the meters, keeps history, raises alarms, tells how full the house is
+//! │                webhook             posts the alarms, where there is one
 //! │                admin               the operator's port, on a thread and runtime of its own
 //! │                catalogue           takes out of it what is gone for too long
 //! │                successor           hands the listening sockets over (only with `upgrade_socket`)
@@ -19,12 +20,14 @@ mod drain;
 mod handover;
 mod inherit;
 mod listen;
+mod lookout;
 mod offer;
 mod reload;
 mod services;
 mod supervisor;
 mod survey;
 mod upstreams;
+mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +51,7 @@ pub use upstreams::Changes;
 
 use inherit::Predecessor;
 use listen::Ports;
+use lookout::Lookout;
 use offer::Offer;
 use reload::Reloader;
 use services::Services;
@@ -70,6 +74,7 @@ pub struct Tree {
     services: Arc<Services>,
     upstreams: Arc<Upstreams>,
     reloader: Arc<Reloader>,
+    lookout: Arc<Lookout>,
     given_up: Mutex<mpsc::Receiver<String>>,
     common: Arc<CommonDescriptors>,
     ports: Arc<Ports>,
@@ -133,6 +138,7 @@ impl Tree {
         let tools = Tools::new(config.embedded.clone(), services::stats(&berths, &house));
         let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone());
         let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);
+        let lookout = Arc::new(Lookout::new(&config, &host, config.webhook()?, &house, &berths, &upstreams));
         let ending = Arc::clone(&ground.ending);
         let mut common = CommonDescriptors::now()?;
         if let Some(Predecessor(stream)) = &predecessor {
@@ -149,6 +155,7 @@ impl Tree {
             services,
             reloader: Arc::new(Reloader::new(ground, Arc::clone(&upstreams), config.clone())),
             upstreams,
+            lookout,
             given_up: Mutex::new(given_up),
             common: Arc::new(common),
             admin: ports.admin.local_addr()?,
@@ -262,6 +269,7 @@ impl Tree {
         let config = &self.config;
         let profiler = Arc::new(Mutex::new(Profiler::new(config.monitor.clone())));
         self.start_profiler(&profiler)?;
+        self.start_webhook()?;
         self.start_admin(config, profiler)?;
         self.start_embedded()?;
         self.upstreams.start_catalogue().map_err(Unstarted::Child)?;

@@ -50,6 +50,7 @@ impl Tree {
 
     pub(super) fn start_profiler(&self, profiler: &Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
         let (services, berths, profiler) = (Arc::clone(&self.services), Arc::clone(&self.berths), Arc::clone(profiler));
+        let lookout = Arc::clone(&self.lookout);
         let began = Instant::now();
         let life = move |running: &dyn Fn()| {
             running();
@@ -59,15 +60,33 @@ impl Tree {
                 let meters = berths.iter().map(|berth| &*berth.meter);
                 let readings = Readings::take(meters, &mut window).map_err(|error| error.to_string())?;
                 let mut profiler = profiler.lock().unwrap_or_else(PoisonError::into_inner);
-                for change in profiler.handle_readings(began.elapsed(), &readings) {
-                    tracing::warn!("{change}");
-                }
+                // What has changed is told by the lookout, with all else that people are told.
+                profiler.handle_readings(began.elapsed(), &readings);
+                let alarms = profiler.alarms().collect();
                 drop(profiler);
+                lookout.look(began.elapsed(), &readings, alarms);
                 services.sleep(READ_EVERY);
             }
             Ok(())
         };
         self.supervise("services", "profiler", life)
+    }
+
+    /// Nobody, if there is no webhook.
+    pub(super) fn start_webhook(&self) -> Result<(), Unstarted> {
+        let Some(webhook) = self.lookout.webhook.clone() else { return Ok(()) };
+        let services = Arc::clone(&self.services);
+        let life = move |running: &dyn Fn()| {
+            running();
+            services.upstreams.block_on(async {
+                tokio::select! {
+                    () = webhook.deliver() => {}
+                    () = services.until_stopped("webhook") => {}
+                }
+            });
+            Ok(())
+        };
+        self.supervise("services", "webhook", life)
     }
 
     pub(super) fn start_admin(&self, config: &Config, profiler: Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
@@ -85,6 +104,7 @@ impl Tree {
                 Ok(serde_json::to_string(&reloaded).unwrap_or_default())
             }),
             profiler,
+            fullness: Arc::clone(&self.lookout.fullness),
             ready: Arc::clone(&self.ready),
             version: env!("CARGO_PKG_VERSION"),
             started: Instant::now(),

@@ -242,6 +242,13 @@ impl Upstreams {
         living.iter().map(view).collect()
     }
 
+    /// Looks at each as it is now.
+    pub(super) fn each(&self, mut look: impl FnMut(&One, &Upstream)) {
+        for living in &*self.living() {
+            look(&living.one, &living.handle);
+        }
+    }
+
     /// Whether a child of the tree is one of them.
     pub(super) fn has(&self, group: &str, name: &str) -> bool {
         group == GROUP && self.living().iter().any(|living| living.one.name == name)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use name::{NAME_CHARS_MAX, from_command, from_url, is_name, to_name};
 pub use one::{One, Unusable};
+pub use reference::expanded;
 
 /// Where a server is, and how it is treated. Exactly one of `command`, `http`, `tcp` and `ws` is set; the texts up to
 /// `headers` may hold `${VARIABLE}` and `${VARIABLE:-default}`.

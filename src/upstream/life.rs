@@ -408,7 +408,7 @@ impl Pauses {
 }
 
 /// Between the whole and five quarters of it, so that many do not come at once.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut random = [0; 4];
     // Without randomness there is no jitter, and no harm.
     let _ = getrandom::fill(&mut random);

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod advice;
+mod posting;
 mod report;
 mod resource;
 mod slope;
@@ -26,6 +27,7 @@ mod window;
 mod zone;
 
 pub use advice::{Advice, AdviceConfig, Scale};
+pub use posting::{Next, Posting, Tries};
 pub use report::{Filling, Report, Row};
 pub use resource::{Figure, Reading, Resource, Unit};
 pub use slope::Fill;
@@ -58,7 +60,7 @@ pub struct Config {
     pub calm_s: u64,
     /// How far back processor time, latencies and errors are looked at, in seconds; 60 at most.
     pub window_s: u64,
-    /// Memory that the process may take, in bytes; 0: as much as the machine has. A cgroup's limit holds besides.
+    /// RSS that the process may have, in bytes; 0: as much as the machine has memory. A cgroup's limit holds besides.
     pub memory_bytes_max: u64,
     /// What 99 of 100 turns of the event loops may take, in milliseconds: at more nobody is served well.
     pub lag_max_ms: u64,
@@ -160,15 +162,18 @@ impl Capacity {
         let lag = Lately::p99(&lately.totals.lag).map_or(0, |lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX));
         figures.push(Figure::new(Resource::LoopLag, lag, self.config.lag_max_ms.saturating_mul(1_000)));
         self.read_gauges(now, clients, figures);
-        let share = |resource| self.gauge(resource).and_then(|gauge| gauge.figure.share());
+        let share = |of: fn(Resource) -> bool| {
+            let shares = self.gauges.iter().filter(|gauge| of(gauge.figure.resource));
+            shares.filter_map(|gauge| gauge.figure.share()).reduce(f64::max)
+        };
         let queued = self.gauges.iter().filter(|gauge| gauge.figure.resource == Resource::UpstreamQueue);
         let queued = queued.map(|gauge| gauge.figure.used).sum();
-        let vitals = Vitals::new(&lately, share(Resource::Cpu), share(Resource::Memory), queued);
+        let vitals = Vitals::new(&lately, share(|it| it == Resource::Cpu), share(Resource::is_memory), queued);
         self.latest = Latest { at_unix_ms, clients, vitals };
         self.watches.look(now, &vitals);
         self.advisor.look(now, &vitals, self.fullest_percent());
-        let house = self.zone(|resource| resource.drives());
-        let memory = self.zone(|resource| resource == Resource::Memory);
+        let house = self.zone(Resource::drives);
+        let memory = self.zone(Resource::is_memory);
         let shrink = self.shrinks(now, memory);
         Findings { house, memory, shrink, news: self.news(now, &alarms) }
     }

@@ -93,8 +93,8 @@ impl Report {
         let resources: Vec<Row> = of.gauges.iter().map(|gauge| Row::new(gauge, clients_min)).collect();
         Self {
             at_unix_ms: of.latest.at_unix_ms,
-            house: of.zone(|resource| resource.drives()),
-            memory: of.zone(|resource| resource == Resource::Memory),
+            house: of.zone(Resource::drives),
+            memory: of.zone(Resource::is_memory),
             clients: of.latest.clients,
             first_to_fill: Filling::first(&resources, clients_min),
             resources,

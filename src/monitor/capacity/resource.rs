@@ -26,9 +26,10 @@ crate::named! {
         ReplayBytes = "replay_bytes",
         /// Descriptors in the fullest table, against `RLIMIT_NOFILE`.
         Descriptors = "descriptors",
-        /// Memory, against the tighter of two: RSS against `capacity.memory_bytes_max` or what the machine has, and what
-        /// the cgroup is charged against its limit.
+        /// RSS of the process, against `capacity.memory_bytes_max`, or else what the machine has.
         Memory = "memory",
+        /// What the cgroup is charged and cannot drop, the kernel's memory for our sockets in it, against its limit.
+        CgroupMemory = "cgroup_memory",
         /// Pages of the kernel's TCP buffers, in bytes, of the whole machine, against the last of `net.ipv4.tcp_mem`.
         TcpMemory = "tcp_memory",
         /// How long 99 of 100 turns of the event loops took at most, against `capacity.lag_max_ms`.
@@ -64,7 +65,8 @@ impl Resource {
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
-            Self::BufferedBytes | Self::ReplayBytes | Self::Memory | Self::TcpMemory => Unit::Bytes,
+            Self::BufferedBytes | Self::ReplayBytes | Self::TcpMemory => Unit::Bytes,
+            Self::Memory | Self::CgroupMemory => Unit::Bytes,
             Self::LoopLag => Unit::Microseconds,
             Self::Cpu => Unit::Millicores,
             _ => Unit::Count,
@@ -81,7 +83,13 @@ impl Resource {
     /// it can; when that is too little the loops lag, and that drives.
     #[must_use]
     pub const fn drives(self) -> bool {
-        matches!(self, Self::Memory | Self::TcpMemory | Self::LoopLag)
+        self.is_memory() || matches!(self, Self::TcpMemory | Self::LoopLag)
+    }
+
+    /// Whether it is memory of ours.
+    #[must_use]
+    pub const fn is_memory(self) -> bool {
+        matches!(self, Self::Memory | Self::CgroupMemory)
     }
 
     /// Whether each client takes its part of it, so that it can be told at how many it is full. A lag does not grow in

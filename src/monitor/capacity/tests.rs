@@ -63,7 +63,7 @@ fn each_zone_of_each_resource_is_raised_and_cleared() {
             let found = house.read();
             assert_eq!(house.row(resource).zone, zone, "{resource:?} at {used}");
             assert_eq!(found.house, if resource.drives() { zone } else { Zone::Safe }, "{resource:?}");
-            assert_eq!(found.memory, if resource == Resource::Memory { zone } else { Zone::Safe });
+            assert_eq!(found.memory, if resource.is_memory() { zone } else { Zone::Safe });
         }
         // Not below the lower mark, then below it for the calm time.
         for (used, zone) in [(899, Zone::Critical), (799, Zone::Warning), (699, Zone::Safe)] {
@@ -226,9 +226,7 @@ fn the_text_is_an_aligned_table_and_json_names_everything() {
             "connection_seats                86,000        100,000  86.0 %  critical         100,000",
         ]
     );
-    assert!(
-        lines.contains(&"upstream_queue of files             90            100  90.0 %  critical               -")
-    );
+    assert!(lines.contains(&"upstream_queue of files             90            100  90.0 %  critical               -"));
     let json = serde_json::to_value(house.capacity.report()).expect("serializes");
     assert_eq!(json["first_to_fill"]["measured"]["resource"], "connection_seats");
     assert_eq!(json["advice"]["scale"], "stay");

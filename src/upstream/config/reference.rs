@@ -30,6 +30,14 @@ pub(super) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> R
     Ok(expanded)
 }
 
+/// The same for a knob that is no upstream's.
+///
+/// # Errors
+/// What is referred to and not there.
+pub fn expanded(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    expand(text, variable).map_err(|Missing(name)| format!("refers to `${{{name}}}`, which is not set"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

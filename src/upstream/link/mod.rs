@@ -7,6 +7,7 @@ mod http;
 mod lines;
 mod outbox;
 mod pipe;
+mod post;
 mod tls;
 mod ws;
 
@@ -23,6 +24,7 @@ use child::ChildLink;
 pub use gossip::Gossip;
 use http::HttpLink;
 use pipe::Pipe;
+pub use post::Destination;
 use ws::WsLink;
 
 /// Where a server is and how to get there. Shown without its secrets (`upstream/config/one.rs`).

@@ -1,0 +1,204 @@
+//! How full the house is, through the wire: `/capacity`, the metrics for an autoscaler, the webhook; and what is done when
+//! memory is short.
+
+mod peer;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use lakh::actor::{Mail, Order};
+use lakh::config::Config;
+use lakh::conn::{Connections, House};
+use lakh::guard::Zone;
+use lakh::monitor::capacity::Posting;
+use serde_json::{Value, json};
+
+use peer::{Gateway, PATIENCE, Peer, Shard, eventually, mcp};
+
+/// What the admin port answers.
+fn get(admin: SocketAddr, target: &str) -> String {
+    let mut socket = TcpStream::connect(admin).expect("served");
+    socket.set_read_timeout(Some(PATIENCE)).expect("set");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{target}: {answer}");
+    answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
+}
+
+fn capacity(gateway: &Gateway) -> Value {
+    serde_json::from_str(&get(gateway.admin(), "/capacity")).expect("JSON")
+}
+
+/// The row of a resource.
+fn row<'c>(capacity: &'c Value, resource: &str) -> &'c Value {
+    let rows = capacity["resources"].as_array().expect("rows");
+    rows.iter().find(|row| row["resource"] == resource).unwrap_or_else(|| panic!("{resource} is not in {capacity}"))
+}
+
+fn was_read(gateway: &Gateway) -> bool {
+    eventually(|| capacity(gateway)["at_unix_ms"] != 0)
+}
+
+#[test]
+fn each_resource_is_told_and_what_is_full_first() {
+    let gateway = Gateway::start(|config| {
+        config.guard.connections_max = 100;
+        config.capacity.calm_s = 1;
+    });
+    assert!(was_read(&gateway));
+    assert!(
+        capacity(&gateway)["first_to_fill"]["unknown"]["why"].as_str().is_some_and(|why| why.contains("10 clients"))
+    );
+    let clients: Vec<Peer> = (0..80).map(|_| gateway.neighbour()).collect();
+    assert!(eventually(|| row(&capacity(&gateway), "connection_seats")["used"] == 80));
+    let now = capacity(&gateway);
+    let seats = row(&now, "connection_seats");
+    assert_eq!((&seats["limit"], &seats["headroom"], &seats["zone"]), (&json!(100), &json!(20), &json!("warning")));
+    assert_eq!(seats["fill"]["at_clients"], 100);
+    assert_eq!(now["first_to_fill"]["measured"]["resource"], "connection_seats");
+    // Seats have a door of their own: nobody is refused for it before they are gone.
+    assert_eq!((&now["house"], &now["clients"], &now["advice"]["scale"]), (&json!("safe"), &json!(80), &json!("stay")));
+    for resource in ["http_sessions", "calls_waiting", "watches", "buffered_bytes", "replay_bytes", "memory", "cpu"] {
+        assert!(row(&now, resource)["limit"].as_u64().is_some_and(|limit| limit > 0), "{resource}");
+    }
+    let memory = row(&now, "memory");
+    assert!(memory["used"].as_u64().is_some_and(|rss| rss > 1 << 20), "{memory}");
+    assert!(get(gateway.admin(), "/capacity?format=text").starts_with("80 clients; the house is safe"));
+    let metrics = get(gateway.admin(), "/metrics");
+    for line in [
+        "lakh_zone{of=\"house\"} 0",
+        "lakh_capacity_zone{resource=\"connection_seats\"} 1",
+        "lakh_capacity_used{resource=\"connection_seats\"} 80",
+        "lakh_capacity_limit{resource=\"connection_seats\"} 100",
+        "lakh_capacity_clients 100",
+        "lakh_scale_advice 0",
+        "lakh_desired_replicas_ratio 1.0",
+        "lakh_vital_level{vital=\"queue\"} 0",
+    ] {
+        assert!(metrics.lines().any(|written| written == line), "{line} is not in\n{metrics}");
+    }
+    drop(clients);
+    assert!(eventually(|| row(&capacity(&gateway), "connection_seats")["zone"] == "safe"), "after the calm time");
+}
+
+#[test]
+fn messages_that_are_answered_here_are_timed() {
+    let gateway = Gateway::start(|_| {});
+    assert!(was_read(&gateway));
+    let mut client = gateway.neighbour();
+    let timed = eventually(|| {
+        (1_000..1_100).for_each(|id| client.say(&json!({"jsonrpc": "2.0", "id": id, "method": "ping"})));
+        (0..100).for_each(|_| _ = client.hear_message());
+        capacity(&gateway)["vitals"]["own_p99_ms"].as_f64().is_some()
+    });
+    assert!(timed, "{}", capacity(&gateway));
+}
+
+#[test]
+fn memory_that_is_short_drives_the_house() {
+    let gateway = Gateway::start(|config| config.capacity.memory_bytes_max = 1);
+    assert!(eventually(|| gateway.house().pressure.house() == Zone::Emergency));
+    assert_eq!(gateway.house().pressure.memory(), Zone::Emergency);
+    let now = capacity(&gateway);
+    assert_eq!((&now["house"], &now["memory"]), (&json!("emergency"), &json!("emergency")));
+    assert_eq!(row(&now, "memory")["headroom"], 0);
+}
+
+#[test]
+fn a_shard_that_is_told_to_gives_back_what_it_keeps() {
+    let guard = lakh::guard::Config { connections_max: 600, ..lakh::guard::Config::default() };
+    let config = lakh::conn::Config { preallocated: 0, ..lakh::conn::Config::default() };
+    let house = Arc::new(House::new(config, lakh::wire::Config::default(), &guard, 1));
+    let mcp = mcp(&house);
+    let shard = Shard::run(move || Connections::new(house, 600, mcp));
+    let slots = || shard.berth.meter.pool.read();
+    let clients: Vec<Peer> = (0..500).map(|_| Peer::line(shard.clients)).collect();
+    assert!(eventually(|| slots().in_use == 500));
+    drop(clients);
+    assert!(eventually(|| slots().in_use == 0 && slots().available >= 500), "{:?}", slots());
+    shard.berth.inbox.post(Mail::Order(Order::Shrink));
+    assert!(eventually(|| slots().available == 0), "{:?}", slots());
+    // And goes on.
+    drop(Peer::line(shard.clients));
+}
+
+/// A receiver of posts that answers these statuses, one each, then 204; with what was posted to where.
+fn receiver(statuses: &'static [u16]) -> (SocketAddr, Receiver<(String, Value)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (posted, posts) = channel();
+    thread::spawn(move || {
+        let mut statuses = statuses.iter();
+        for socket in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&socket);
+            let (mut target, mut length) = (String::new(), 0);
+            reader.read_line(&mut target).expect("a request");
+            for line in reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+                let line = line.to_lowercase();
+                length =
+                    line.strip_prefix("content-length: ").map_or(length, |number| number.parse().expect("a number"));
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let status = statuses.next().unwrap_or(&204);
+            let _ = (&socket).write_all(format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\n\r\n").as_bytes());
+            if posted.send((target, serde_json::from_slice(&body).expect("JSON"))).is_err() {
+                return;
+            }
+        }
+    });
+    (address, posts)
+}
+
+fn with_webhook(to: SocketAddr) -> impl FnOnce(&mut Config) {
+    move |config| {
+        config.capacity.memory_bytes_max = 1;
+        config.alarms.webhook = format!("http://{to}/hooks/secret?of=lakh");
+    }
+}
+
+#[test]
+fn an_alarm_is_posted_until_it_is_taken() {
+    let (address, posts) = receiver(&[503, 500]);
+    let gateway = Gateway::start(with_webhook(address));
+    let heard = || posts.recv_timeout(PATIENCE).expect("a post");
+    let (target, first) = heard();
+    assert_eq!(target, "POST /hooks/secret?of=lakh HTTP/1.1\r\n");
+    assert_eq!((&first["about"], &first["name"], &first["level"]), (&json!("zone"), &json!("memory"), &json!(3)));
+    assert_eq!((&first["is_worse"], &first["gateway"]["version"]), (&json!(true), &json!(env!("CARGO_PKG_VERSION"))));
+    assert!(first["text"].as_str().is_some_and(|text| text.starts_with("memory is emergency: ")), "{first}");
+    assert_eq!((heard().1, heard().1), (first.clone(), first), "failed twice, then taken");
+    let (_, second) = heard();
+    assert_eq!((&second["about"], &second["name"]), (&json!("vital"), &json!("memory")), "each is posted once");
+    let posted = "lakh_webhook_posts_total{outcome=\"taken\"} 2";
+    assert!(eventually(|| get(gateway.admin(), "/metrics").lines().any(|line| line == posted)));
+    assert!(get(gateway.admin(), "/metrics").contains("lakh_webhook_posts_total{outcome=\"retried\"} 2"));
+    assert!(!get(gateway.admin(), "/tree").contains("secret") && !get(gateway.admin(), "/capacity").contains("secret"));
+}
+
+#[test]
+fn a_receiver_that_does_not_want_it_is_asked_once() {
+    let (address, posts) = receiver(&[404]);
+    let gateway = Gateway::start(with_webhook(address));
+    let names = [posts.recv_timeout(PATIENCE), posts.recv_timeout(PATIENCE)].map(|post| post.expect("a post").1);
+    assert_eq!((&names[0]["about"], &names[1]["about"]), (&json!("zone"), &json!("vital")));
+    let outcome = lakh::meter::Named::name(Posting::Refused);
+    let refused = format!("lakh_webhook_posts_total{{outcome=\"{outcome}\"}} 1");
+    assert!(eventually(|| get(gateway.admin(), "/metrics").contains(&refused)));
+}
+
+#[test]
+fn a_webhook_that_is_none_is_an_error_that_does_not_show_it() {
+    for url in ["ftp://hooks.example/secret", "${LAKH_TEST_NOBODY_SETS_THIS}/secret"] {
+        let mut config = Config::default();
+        config.alarms.webhook = url.into();
+        let wrong = config.webhook().err().expect("no URL").to_string();
+        assert!(wrong.starts_with("`alarms.webhook` ") && !wrong.contains("secret"), "{wrong}");
+    }
+    assert!(Config::default().webhook().is_ok_and(|none| none.is_none()));
+}
