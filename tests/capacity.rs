@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use clap::Parser;
 use lakh::actor::{Mail, Order};
-use lakh::config::Config;
+use lakh::cli::{Cli, Command};
+use lakh::config::{Config, gather};
 use lakh::conn::{Connections, House};
 use lakh::guard::Zone;
 use lakh::monitor::capacity::Posting;
@@ -125,6 +127,38 @@ fn a_shard_that_is_told_to_gives_back_what_it_keeps() {
     assert!(eventually(|| slots().available == 0), "{:?}", slots());
     // And goes on.
     drop(Peer::line(shard.clients));
+}
+
+/// The values of this key in a manifest, without quotes.
+fn values<'m>(manifest: &'m str, key: &'m str) -> impl Iterator<Item = &'m str> {
+    let lines = manifest.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let values = lines.filter_map(move |line| line.trim_start().trim_start_matches("- ").strip_prefix(key));
+    values.map(|value| value.trim_start_matches(": ").trim_matches(['\'', '"']))
+}
+
+#[test]
+fn the_kubernetes_manifest_says_what_this_program_knows() {
+    let manifest = include_str!("kubernetes/autoscale.yaml");
+    let gateway = Gateway::start(|_| {});
+    assert!(was_read(&gateway));
+    let metric = values(manifest, "name").find(|name| name.starts_with("lakh_")).expect("the metric");
+    assert!(get(gateway.admin(), "/metrics").lines().any(|line| line.starts_with(&format!("{metric} "))), "{metric}");
+    for path in values(manifest, "path") {
+        get(gateway.admin(), path);
+    }
+    let knobs = values(manifest, "name").filter(|name| name.starts_with("LAKH_")).map(str::to_owned);
+    let knobs: Vec<_> = knobs.zip(values(manifest, "value").map(str::to_owned)).collect();
+    assert_eq!(knobs.len(), 3);
+    let args = values(manifest, "args").next().expect("arguments");
+    let args: Vec<String> = serde_json::from_str(args).expect("a list");
+    let cli = Cli::try_parse_from(std::iter::once("lakh").chain(args.iter().map(String::as_str))).expect("its flags");
+    let Some(Command::Serve(serve)) = cli.command else { panic!("serve") };
+    let config = gather(&serve, knobs).expect("each is a knob and has a meaning").config;
+    assert_eq!((config.guard.connections_max, &config.admin.hosts_allowed[..]), (50_000, &["*".to_owned()][..]));
+    let ports: Vec<u16> = values(manifest, "containerPort").map(|port| port.parse().expect("a port")).collect();
+    assert_eq!(ports, [config.listen.port(), config.admin.listen.port()]);
+    let grace: u64 = values(manifest, "terminationGracePeriodSeconds").next().expect("it").parse().expect("a number");
+    assert!(1_000 * grace > config.drain_ms, "calls in flight have their time");
 }
 
 /// A receiver of posts that answers these statuses, one each, then 204; with what was posted to where.
