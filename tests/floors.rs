@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 8] = [
 /// What lies at the root of the crate and is no room: macros.
 const ROOT_ITEMS: [&str; 1] = ["named"];
 /// Rooms and files that know no socket, clock, thread, file or runtime: what they need of these is an argument.
-const PURE: [&str; 4] = ["wire/", "pool/", "mcp/", "monitor/trend.rs"];
+const PURE: [&str; 5] = ["wire/", "pool/", "mcp/", "monitor/capacity/", "monitor/trend.rs"];
 const IMPURE_PATHS: [&[&str]; 5] = [&["std", "net"], &["std", "thread"], &["std", "fs"], &["tokio"], &["mio"]];
 /// Addresses are plain values; what connects to them is not.
 const PURE_NET: [&str; 5] = ["AddrParseError", "IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr"];

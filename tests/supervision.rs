@@ -48,9 +48,10 @@ fn each_child_is_restarted_and_only_its_own_clients_notice() {
             .upstreams
             .insert("nobody".into(), upstream::config::Config { tcp: "127.0.0.1:1".into(), ..Default::default() });
         config.embedded.offered = Offered::Always;
+        config.alarms.webhook = "http://127.0.0.1:1/".into();
     });
     let mut clients: Vec<Peer> = (0..CLIENTS).map(|_| Peer::connect(gateway.clients())).collect();
-    for child in ["profiler", "admin", "catalogue", "embedded", "nobody"] {
+    for child in ["profiler", "webhook", "admin", "catalogue", "embedded", "nobody"] {
         assert!(gateway.inject_panic(child), "{child} is in the tree");
         assert!(is_back(&gateway, child, 1), "{child} is restarted");
         assert!(answered(&mut clients, 1).iter().all(|&answered| answered), "{child} took clients along");
