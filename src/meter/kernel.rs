@@ -14,6 +14,8 @@ pub struct KernelMemory {
     pub slab: u64,
     /// The part of `slab` that the kernel can't give back under pressure.
     pub slab_unreclaimable: u64,
+    /// Memory of the machine that new work could have without swapping (`MemAvailable`), in bytes.
+    pub available: u64,
     /// Pages of TCP buffers, against `net.ipv4.tcp_mem`; an idle socket has none.
     pub tcp_pages: u64,
     /// Sockets of any kind.
@@ -42,6 +44,7 @@ impl KernelMemory {
         Some(Self {
             slab: kilobytes(meminfo, "Slab")?,
             slab_unreclaimable: kilobytes(meminfo, "SUnreclaim")?,
+            available: kilobytes(meminfo, "MemAvailable")?,
             tcp_pages: after(sockstat, "TCP", "mem")?,
             sockets: after(sockstat, "sockets", "used")?,
             tcp_sockets: after(sockstat, "TCP", "alloc")?,
@@ -73,11 +76,12 @@ mod tests {
 
     #[test]
     fn each_figure_comes_from_its_own_field() {
-        let meminfo = "Slab:  100 kB\nSReclaimable:  60 kB\nSUnreclaim:  40 kB\n";
+        let meminfo = "MemAvailable:  70 kB\nSlab:  100 kB\nSReclaimable:  60 kB\nSUnreclaim:  40 kB\n";
         let sockstat = "sockets: used 1\nTCP: inuse 2 orphan 3 tw 4 alloc 5 mem 6\nUDP: inuse 7 mem 8\n";
         let expected = KernelMemory {
             slab: 100 << 10,
             slab_unreclaimable: 40 << 10,
+            available: 70 << 10,
             tcp_pages: 6,
             sockets: 1,
             tcp_sockets: 5,

@@ -28,6 +28,7 @@ pub(super) struct Lookout {
     pub(super) fullness: Arc<Fullness>,
     pub(super) webhook: Option<Arc<Webhook>>,
     memory_max: u64,
+    machine_bytes: u64,
     tcp_bytes_max: u64,
     /// Connections that one address of ours can have to one server.
     ports: u64,
@@ -43,8 +44,9 @@ impl Lookout {
         upstreams: &Arc<Upstreams>,
     ) -> Self {
         let fullness = Arc::<Fullness>::default();
+        let machine_bytes = host.memory_total.unwrap_or(0);
         let memory_max = match config.capacity.memory_bytes_max {
-            0 => host.memory_total.unwrap_or(0),
+            0 => machine_bytes,
             most => most,
         };
         Self {
@@ -55,6 +57,7 @@ impl Lookout {
             webhook: webhook.map(|place| Arc::new(Webhook::new(place, config, &fullness))),
             fullness,
             memory_max,
+            machine_bytes,
             tcp_bytes_max: host.tcp_mem.map_or(0, |[.., most]| most * PAGE_BYTES),
             ports: host.ports_per_source().unwrap_or(0),
         }
@@ -86,7 +89,9 @@ impl Lookout {
     }
 
     fn reading(&self, readings: &Readings, alarms: Vec<AlarmState>) -> Reading {
-        let (mut figures, mut totals) = (self.figures(readings), Totals { cpu: cpu::used(), ..Totals::default() });
+        let (seats, sessions) = (self.house.seats.taken() as u64, self.house.http_sessions() as u64);
+        let mut figures = self.figures(readings, seats, sessions);
+        let mut totals = Totals { cpu: cpu::used(), ..Totals::default() };
         for berth in &*self.berths {
             totals.lag.merge(&berth.meter.lag.counts());
             totals.answered.merge(&berth.meter.answered.counts());
@@ -110,17 +115,15 @@ impl Lookout {
                 add(Resource::UpstreamPorts, counts.sessions.load(Relaxed), self.ports);
             }
         });
-        let clients = self.house.seats.taken().max(self.house.http_sessions()) as u64;
         let cpu_millicores = cpu::allowed_millicores();
+        let clients = seats.max(sessions);
         Reading { at_unix_ms: readings.at_unix_ms, clients, figures, totals, cpu_millicores, alarms }
     }
 
     /// Those that there is one of.
-    fn figures(&self, readings: &Readings) -> Vec<Figure> {
+    fn figures(&self, readings: &Readings, seats: u64, sessions: u64) -> Vec<Figure> {
         let (house, config) = (&self.house, &self.house.config);
         let counted = [
-            (Resource::ConnectionSeats, house.seats.taken(), house.seats.max()),
-            (Resource::HttpSessions, house.http_sessions(), config.http.sessions_max),
             (Resource::CallsWaiting, house.in_flight.taken(), house.in_flight.max()),
             (Resource::Watches, house.watches.taken(), house.watches.max()),
             (Resource::BufferedBytes, house.buffered(), config.buffered_bytes_max),
@@ -128,6 +131,8 @@ impl Lookout {
         ];
         let counted = counted.map(|(resource, used, limit)| Figure::new(resource, used as u64, limit as u64));
         let mut figures = Vec::from(counted);
+        figures.push(Figure::new(Resource::ConnectionSeats, seats, house.seats.max() as u64));
+        figures.push(Figure::new(Resource::HttpSessions, sessions, config.http.sessions_max as u64));
         if let Some(most) = descriptors::fullest_table() {
             figures.push(Figure::new(Resource::Descriptors, most, descriptors::limit().unwrap_or(0)));
         }
@@ -137,6 +142,8 @@ impl Lookout {
             figures.push(Figure::new(Resource::CgroupMemory, used, limit));
         }
         if let Some(kernel) = readings.kernel {
+            let taken = self.machine_bytes.saturating_sub(kernel.available);
+            figures.push(Figure::new(Resource::MachineMemory, taken, self.machine_bytes));
             figures.push(Figure::new(Resource::TcpMemory, kernel.tcp_pages * PAGE_BYTES, self.tcp_bytes_max));
         }
         figures

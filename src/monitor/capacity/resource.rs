@@ -28,6 +28,8 @@ crate::named! {
         Descriptors = "descriptors",
         /// RSS of the process, against `capacity.memory_bytes_max`, or else what the machine has.
         Memory = "memory",
+        /// What the machine cannot give any more, with the kernel's memory for our sockets, and what everybody else has.
+        MachineMemory = "machine_memory",
         /// What the cgroup is charged and cannot drop, the kernel's memory for our sockets in it, against its limit.
         CgroupMemory = "cgroup_memory",
         /// Pages of the kernel's TCP buffers, in bytes, of the whole machine, against the last of `net.ipv4.tcp_mem`.
@@ -66,7 +68,7 @@ impl Resource {
     pub const fn unit(self) -> Unit {
         match self {
             Self::BufferedBytes | Self::ReplayBytes | Self::TcpMemory => Unit::Bytes,
-            Self::Memory | Self::CgroupMemory => Unit::Bytes,
+            Self::Memory | Self::MachineMemory | Self::CgroupMemory => Unit::Bytes,
             Self::LoopLag => Unit::Microseconds,
             Self::Cpu => Unit::Millicores,
             _ => Unit::Count,
@@ -79,7 +81,8 @@ impl Resource {
     /// event loops' time. All others only warn. What has a limit that is kept exactly (seats, sessions, calls, watches,
     /// buffers, descriptors, a queue) is refused by that limit, one by one and for itself: to refuse at 85 % of it would
     /// take from the operator what the limit grants, and one upstream's full queue says nothing of the others. The
-    /// descriptor tables are planned to be nearly full (`meter/plan.rs`). A processor that is all in use serves as much as
+    /// descriptor tables are planned to be nearly full (`meter/plan.rs`). What others have taken of the machine's memory
+    /// would not come back if we refused our clients. A processor that is all in use serves as much as
     /// it can; when that is too little the loops lag, and that drives.
     #[must_use]
     pub const fn drives(self) -> bool {
