@@ -6,7 +6,7 @@ mod peer;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use clap::Parser;
@@ -165,8 +165,8 @@ fn the_kubernetes_manifest_says_what_this_program_knows() {
 fn receiver(statuses: &'static [u16]) -> (SocketAddr, Receiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
-    let (posted, posts) = channel();
-    thread::spawn(move || {
+    let (posted, posts) = sync_channel(64);
+    let serve = move || {
         let mut statuses = statuses.iter();
         for socket in listener.incoming().map_while(Result::ok) {
             let mut reader = BufReader::new(&socket);
@@ -185,7 +185,8 @@ fn receiver(statuses: &'static [u16]) -> (SocketAddr, Receiver<(String, Value)>)
                 return;
             }
         }
-    });
+    };
+    thread::Builder::new().spawn(serve).expect("a thread");
     (address, posts)
 }
 
