@@ -89,6 +89,8 @@ pub enum Order {
     Spread { news: Arc<News>, after: Option<Key> },
     /// Give back the memory that is kept for later: there is too little.
     Shrink,
+    /// Memory is short: some of those who have nothing to do are to go.
+    Relieve,
     /// Panic, as a bug would: the supervision tests inject it.
     Panic,
 }

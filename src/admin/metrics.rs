@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::sheet::{Labels, Sheet, alone, by, named};
 use super::{UpstreamView, Windows};
+use crate::guard::{Account, Seats};
 use crate::meter::{AllocatorMemory, Gauge, KernelMemory, Named, Part, PoolReading, ProcessMemory, ShardMeter, Tally};
 use crate::upstream::handle::State;
 use crate::upstream::mux::tally::Use;
@@ -67,7 +68,14 @@ fn gateway(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
 /// What is limited, and how much of it is taken.
 fn places(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     let house = &windows.house;
-    let all = [("connections", &house.seats), ("lobby", &house.lobby), ("calls_in_flight", &house.in_flight)];
+    let guards = &house.guards;
+    let all = [
+        ("connections", &house.seats),
+        ("lobby", &house.lobby),
+        ("sessions", &guards.sessions),
+        ("calls_in_flight", &house.in_flight),
+        ("watches", &house.watches),
+    ];
     let taken = all.map(|(of, seats)| (of, seats.taken() as u64));
     sheet.gauges("lakh_seats_taken", None, "Places in use", by("of", taken))?;
     let max = all.map(|(of, seats)| (of, seats.max() as u64));
@@ -77,7 +85,28 @@ fn places(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
         let elsewhere = house.lobby.refusals.get(why) + house.in_flight.refusals.get(why);
         (why, count + elsewhere)
     });
-    sheet.counters("lakh_refusals", None, "Clients and calls not let in", named("reason", refusals))
+    sheet.counters("lakh_refusals", None, "Clients and calls not let in", named("reason", refusals))?;
+    let help = "Clients and calls let in unchecked, because a guard was broken itself";
+    sheet.counters("lakh_guard_lapses", None, help, named("reason", guards.lapses.iter()))?;
+    let help = "Clients, addresses and tenants in debt to a rate, or until lately";
+    sheet.gauges("lakh_guard_debtors", None, help, alone(guards.debts.len() as u64))?;
+    let waiting = [("waiting", guards.outbox_bytes() as u64), ("max", guards.outbox_bytes_max() as u64)];
+    sheet.gauges("lakh_outboxes", Some(Bytes), "Answers that wait for clients to read them", by("bytes", waiting))?;
+    tenants(sheet, windows)
+}
+
+/// What of each tenant is counted because its plan limits it.
+fn tenants(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
+    let accounts = &windows.house.guards.accounts;
+    let limited: Vec<_> = accounts.iter().flat_map(Account::limited).collect();
+    let each = |figure: fn(&Seats) -> usize| {
+        limited.iter().map(move |(tenant, of, seats)| {
+            let labels: Labels = vec![("tenant", (*tenant).to_owned()), ("of", (*of).to_owned())];
+            (labels, figure(seats) as u64)
+        })
+    };
+    sheet.gauges("lakh_tenant_seats_taken", None, "Places of a tenant in use", each(|seats| seats.taken()))?;
+    sheet.gauges("lakh_tenant_seats_max", None, "Places of a tenant in all", each(|seats| seats.max()))
 }
 
 fn traffic(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use crate::guard::{Plan as TenantPlan, Roster};
 use crate::meter::host::Host;
 use crate::meter::plan::Plan;
 use crate::meter::shortfall::Shortfall;
@@ -21,6 +22,7 @@ impl Config {
     pub fn plan(&self, host: &Host) -> Result<Plan, Unfit> {
         let mut wrong: Vec<String> = self.contradictions().map(str::to_owned).collect();
         wrong.extend(self.paths());
+        wrong.extend(self.roster().err().into_iter().flat_map(|unfit| unfit.0));
         wrong.extend(self.upstreams().err().into_iter().flat_map(|unfit| unfit.0));
         wrong.extend(self.webhook().err().into_iter().flat_map(|unfit| unfit.0));
         let shards = (self.shards > 0).then_some(self.shards);
@@ -61,6 +63,28 @@ impl Config {
         url.and_then(|url| Destination::parse(&url)).map(Some).map_err(wrong)
     }
 
+    /// The tenants, with what their keys refer to in the environment.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn roster(&self) -> Result<Roster, Unfit> {
+        let expand = |key: &str| expanded(key, &|variable| std::env::var(variable).ok());
+        let light = |plan: &TenantPlan| (1..self.wire.message_bytes_max as u64).contains(&plan.bytes_per_minute);
+        let light = self.plans.iter().filter(|(_, plan)| light(plan));
+        let light = light.map(|(name, _)| {
+            format!(
+                "`plans.{name}.bytes_per_minute` is below `wire.message_bytes_max`: such a message could never be taken; \
+                 raise it"
+            )
+        });
+        let light: Vec<String> = light.collect();
+        match Roster::read(&self.plans, &self.tenants, &expand) {
+            Ok(roster) if light.is_empty() => Ok(roster),
+            Ok(_) => Err(Unfit(light)),
+            Err(wrong) => Err(Unfit(light.into_iter().chain(wrong).collect())),
+        }
+    }
+
     fn contradictions(&self) -> impl Iterator<Item = &'static str> {
         let Self { guard, wire, conn, embedded, capacity, .. } = self;
         let blob = usize::try_from(embedded.blob_bytes_max).unwrap_or(usize::MAX);
@@ -76,6 +100,11 @@ impl Config {
                 "one of `conn.handshake_ms`, `conn.message_ms`, `conn.slow_reader_ms`, `conn.linger_ms` is 0: every client \
                  would be parted at once; raise it (only `conn.idle_ms` and `conn.keepalive_ms` are off at 0)",
             ),
+            (
+                guard.api_key_header.is_empty() || !guard.api_key_header.bytes().all(is_token),
+                "`guard.api_key_header` is no name of a header line; write it as `X-API-Key`",
+            ),
+            (guard.debtors_max == 0, "`guard.debtors_max` is 0: no rate could be held; raise it"),
             (conn.in_flight_max == 0, "`conn.in_flight_max` is 0: no slow call could be made; raise it"),
             (
                 wire.frame_bytes_max > wire.message_bytes_max,
@@ -159,6 +188,11 @@ impl Config {
              Change the host, or lower --connections-max; `lakh doctor --connections {most}` tells all."
         )
     }
+}
+
+/// What the name of a header line is made of (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 impl fmt::Display for Unfit {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use serde::Serialize;
 use toml::{Table, Value};
 
 use super::Config;
-use crate::upstream;
+use crate::{guard, upstream};
 
 /// How a variable's name begins: `conn.keepalive_ms` is `LAKH_CONN_KEEPALIVE_MS`.
 const PREFIX: &str = "LAKH_";
@@ -16,8 +17,8 @@ pub(super) const UPSTREAMS: &str = "upstreams";
 /// Knobs by their names, from the lowest layer upwards.
 pub struct Layers {
     pub(super) knobs: Table,
-    /// A section of `upstreams` with nothing set.
-    upstream: Table,
+    /// Sections with nothing set, of the sections whose parts a user names.
+    blank: [(&'static str, Table); 3],
 }
 
 /// A knob's name in parts: sections, then the knob. Parts that a user names may hold dots.
@@ -51,8 +52,15 @@ pub enum Rejected {
 
 impl Default for Layers {
     fn default() -> Self {
-        let upstream = Table::try_from(upstream::config::Config::default()).unwrap_or_default();
-        Self { knobs: Table::try_from(Config::default()).unwrap_or_default(), upstream }
+        fn blank(section: impl Serialize) -> Table {
+            Table::try_from(section).unwrap_or_default()
+        }
+        let blanks = [
+            (UPSTREAMS, blank(upstream::config::Config::default())),
+            ("plans", blank(guard::Plan::default())),
+            ("tenants", blank(guard::TenantConfig::default())),
+        ];
+        Self { knobs: blank(Config::default()), blank: blanks }
     }
 }
 
@@ -183,7 +191,10 @@ impl Layers {
     fn begin(&self, knob: &Knob) -> Option<Value> {
         let parts: Vec<&str> = knob.iter().map(String::as_str).collect();
         match *parts {
-            [UPSTREAMS, _] => Some(Value::Table(self.upstream.clone())),
+            [section, _] => {
+                let blank = self.blank.iter().find(|(named, _)| *named == section);
+                blank.map(|(_, blank)| Value::Table(blank.clone()))
+            }
             [UPSTREAMS, _, "env" | "headers", _] => Some(Value::String(String::new())),
             _ => None,
         }

@@ -62,6 +62,10 @@ pub struct Config {
     pub alarms: monitor::capacity::AlarmsConfig,
     /// The operator's port.
     pub admin: admin::Config,
+    /// What tenants may, by the names of plans; `default` is for everybody who is not known.
+    pub plans: BTreeMap<String, guard::Plan>,
+    /// Who is known, by name.
+    pub tenants: BTreeMap<String, guard::TenantConfig>,
     /// The servers behind the gateway, by name.
     pub upstreams: BTreeMap<String, upstream::config::Config>,
 }
@@ -92,6 +96,8 @@ impl Default for Config {
             capacity: monitor::capacity::Config::default(),
             alarms: monitor::capacity::AlarmsConfig::default(),
             admin: admin::Config::default(),
+            plans: BTreeMap::from([(guard::EVERYBODY.to_owned(), guard::Plan::default())]),
+            tenants: BTreeMap::new(),
             upstreams: BTreeMap::new(),
         }
     }

@@ -113,7 +113,7 @@ impl From<&Config> for Limits {
 }
 
 /// Rounded up, so that no limit is shorter than it says; capped far below where sums of ticks would wrap.
-fn ticks(ms: u64) -> Tick {
+pub(super) fn ticks(ms: u64) -> Tick {
     let ticks = Duration::from_millis(ms).as_millis().div_ceil(TICK.as_millis());
     Tick::try_from(ticks).unwrap_or(Tick::MAX).min(Tick::MAX / 1024)
 }

@@ -7,9 +7,9 @@ use super::admit::Admitted;
 use super::calls::Calls;
 use super::config::Limits;
 use super::http::Http;
-use super::service::Service;
+use super::service::{Service, number_of};
 use crate::actor::{Breakdown, Desk, Tick};
-use crate::guard::Seat;
+use crate::guard::{Refusal, Seat, Tenant};
 use crate::pool::{Buffers, Key};
 use crate::wire::{line, ws};
 
@@ -17,7 +17,7 @@ use crate::wire::{line, ws};
 pub(super) struct Connection<T> {
     pub(super) socket: TcpStream,
     pub(super) stage: Stage,
-    _seat: Seat,
+    pub(super) seat: Seat,
     /// What the service remembers of the client.
     pub(super) session: T,
     pub(super) active: Option<Box<Active>>,
@@ -29,8 +29,10 @@ pub(super) struct Connection<T> {
     pub(super) armed: Tick,
     /// Keep-alive pings since it was heard.
     pub(super) pinged: u8,
-    /// False in the lobby: it will be told that the house is full.
-    pub(super) welcome: bool,
+    /// On whose account it is here, as far as it has said; over HTTP each request says it anew.
+    pub(super) tenant: Tenant,
+    /// In the lobby: why it may not come in. It will be told.
+    pub(super) refused: Option<Refusal>,
 }
 
 /// Where in its life a connection is, with what that stage must remember.
@@ -108,7 +110,7 @@ impl<T: Default> Connection<T> {
         Self {
             socket: admitted.socket,
             stage: Stage::Opening,
-            _seat: admitted.seat,
+            seat: admitted.seat,
             session: T::default(),
             active: None,
             admitted: now,
@@ -116,7 +118,8 @@ impl<T: Default> Connection<T> {
             messages_in: 0,
             armed: Tick::MAX,
             pinged: 0,
-            welcome: admitted.welcome,
+            tenant: Tenant::default(),
+            refused: admitted.refused,
         }
     }
 }
@@ -124,6 +127,11 @@ impl<T: Default> Connection<T> {
 impl<T> Connection<T> {
     pub(super) fn active(&mut self) -> &mut Active {
         self.active.get_or_insert_default()
+    }
+
+    /// Tells the client from all others that live: by its connection, or by its session where it may have several.
+    pub(super) fn client(&self, desk: &Desk<'_>, key: Key) -> u128 {
+        self.stage.session_number().unwrap_or_else(|| number_of(desk.number, key))
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -137,6 +145,12 @@ impl<T> Connection<T> {
     /// Whether nothing is owed: no call in flight, no answer unsent, no message half there.
     pub(super) fn is_idle(&self) -> bool {
         self.active.as_ref().is_none_or(|active| active.is_finished())
+    }
+
+    /// Whether it serves nothing now: between two messages, no stream, no handshake.
+    pub(super) fn has_nothing_to_do(&self) -> bool {
+        let rests = matches!(self.stage, Stage::Line(_) | Stage::WebSocket(_) | Stage::Http(Http::Reading(_)));
+        rests && self.refused.is_none() && self.is_idle()
     }
 
     /// Whether it may be parted without anybody missing anything: only subscriptions may be open.

@@ -23,10 +23,15 @@ impl<S: Service> Bench<S> {
         desk: &Desk<'_>,
         key: Key,
     ) {
-        let (fault, close_code) = match parting {
-            Parting::HandshakeTimeout | Parting::MessageTimeout => (Some(Fault::TooSlow), ws::close::POLICY),
+        let (error, close_code) = match parting {
+            Parting::HandshakeTimeout | Parting::MessageTimeout => (Some(Fault::TooSlow.into()), ws::close::POLICY),
             Parting::IdleTimeout => (None, ws::close::NORMAL),
             Parting::Drained => (None, ws::close::GOING_AWAY),
+            Parting::MemoryShort => {
+                let message = "memory is short and you were idle; connect again after data.retryAfterMs";
+                let error = Fault::Busy.retry_after(self.house.retry_after());
+                (Some(crate::mcp::Refusal { message: message.into(), ..error }), ws::close::TRY_AGAIN)
+            }
             _ => return,
         };
         // It parts in any case.
@@ -43,9 +48,9 @@ impl<S: Service> Bench<S> {
                 line(&mut self.out, |out| Fault::Draining.retry_after(wait).write(out, None));
             }
             Stage::Opening | Stage::Line(_) => {
-                if let Some(fault) = fault {
-                    self.house.ledger.faults.add(fault);
-                    line(&mut self.out, |out| fault.because(fault.message()).write(out, None));
+                if let Some(error) = error {
+                    self.house.ledger.faults.add(error.fault);
+                    line(&mut self.out, |out| error.write(out, None));
                 }
             }
             Stage::Leaving { .. } => {}
@@ -69,29 +74,27 @@ pub(super) fn stranger(out: &mut Vec<u8>, stranger: Stranger) {
     line(out, |out| Fault::UnknownDialect.because(stranger.advice()).write(out, None));
 }
 
-/// To one in the lobby, who has sent its first message: the error carries its id.
-pub(super) fn house_full(out: &mut Vec<u8>, message: &Message<'_>, retry_after_ms: u64) {
-    let bytes = match message {
-        Message::Text(text) => text.as_bytes(),
-        Message::Unchecked(bytes) | Message::Binary(bytes) => bytes,
-    };
-    let id = match envelope::parse(bytes) {
+/// The id of a message that is refused as a whole, if it is a request.
+pub(super) fn id_of<'m>(message: &Message<'m>) -> Option<Id<'m>> {
+    match envelope::parse(message.bytes()) {
         Ok(Incoming::One(envelope::Envelope { kind: Kind::Request { id, .. }, .. })) => Some(id),
         _ => None,
-    };
-    refused(out, id, Refusal::HouseFull, retry_after_ms);
+    }
 }
 
-/// A JSON-RPC error with the time after which it may go better.
-pub(super) fn refused(out: &mut Vec<u8>, id: Option<Id<'_>>, refusal: Refusal, retry_after_ms: u64) {
-    line(out, |out| busy(refusal, retry_after_ms).write(out, id));
+/// A JSON-RPC error with the time after which it may go better, as a line.
+pub(super) fn refused(out: &mut Vec<u8>, id: Option<Id<'_>>, refusal: Refusal, wait: Duration) {
+    line(out, |out| error(refusal, wait).write(out, id));
 }
 
 /// The error for what may go better later.
-pub(super) fn busy(refusal: Refusal, retry_after_ms: u64) -> crate::mcp::Refusal<'static> {
-    let mut error = Fault::Busy.retry_after(Duration::from_millis(retry_after_ms));
-    error.message = refusal.message().into();
-    error
+pub(super) fn error(refusal: Refusal, wait: Duration) -> crate::mcp::Refusal<'static> {
+    let fault = match refusal {
+        Refusal::ClientInFlight => Fault::TooManyInFlight,
+        hasty if hasty.is_for_haste() => Fault::TooOften,
+        _ => Fault::Busy,
+    };
+    crate::mcp::Refusal { message: refusal.message().into(), ..fault.retry_after(wait) }
 }
 
 fn line(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {

@@ -5,11 +5,11 @@
 //! admit    a seat, a place in the lobby, or the door          admit.rs    -> Admitted (holds the seat)
 //! open     first bytes: dialect, handshake; one deadline      open.rs     -> a Stage with its dialect
 //! serve    bytes -> frames -> messages, answers -> one write  serve.rs, outbox.rs
-//! turn     one message: session -> upstream -> answer         turn.rs, letters.rs (a Service: service.rs)
+//! turn     one message: session -> upstream -> answer         turn.rs, gate.rs, letters.rs (a Service: service.rs)
 //! part     why it ended: one counter, one log line            parting.rs, last_words.rs
 //! ```
 //!
-//! [`House`] is what all shards share; [`Connections`] are the actors of one shard. A connection is a slot in the
+//! [`House`] is what all shards share (house.rs); [`Connections`] are the actors of one shard. A connection is a slot in the
 //! shard's pool (connection.rs): running it means holding its lease, and a lease that is dropped, by a parting or by a
 //! panic, gives slot, seat and socket back.
 
@@ -18,6 +18,8 @@ mod calls;
 mod config;
 mod connection;
 mod drain;
+mod gate;
+mod house;
 mod http;
 mod interests;
 mod last_words;
@@ -26,6 +28,7 @@ mod letters;
 mod open;
 mod outbox;
 mod parting;
+mod relief;
 mod residents;
 mod serve;
 mod service;
@@ -36,14 +39,13 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::net::TcpStream;
 
-use crate::actor::{Breakdown, Desk, Inbox, Letter, Mail, News, Order, Question, Readiness, Tenants, Tick};
-use crate::guard::{self, Pressure, Refusal, Seats};
+use crate::actor::{Breakdown, Desk, Letter, Mail, News, Order, Readiness, Tenants, Tick};
+use crate::guard::{Refusal, Zone};
 use crate::pool::{self, Buffers, Key, Pool};
-use crate::wire::{self, ws};
+use crate::wire::ws;
 
 use admit::Arrival;
 use config::Limits;
@@ -52,6 +54,7 @@ use drain::Draining;
 
 pub use calls::Calls;
 pub use config::Config;
+pub use house::House;
 pub use http::Config as HttpConfig;
 pub use ledger::Ledger;
 pub use parting::Parting;
@@ -68,108 +71,6 @@ const TOLD_A_TURN: usize = 256;
 /// Clients looked at for it, most of which want no news: the same again.
 const LOOKED_AT_A_TURN: usize = 4_096;
 
-/// What the connections of all shards share.
-pub struct House {
-    /// The knobs of a connection's life.
-    pub config: Config,
-    /// What is accepted on the wire.
-    pub wire: wire::Config,
-    /// The seats.
-    pub seats: Arc<Seats>,
-    /// Places for those beyond the last seat, to be told so in their own dialect.
-    pub lobby: Arc<Seats>,
-    /// Places for calls that wait for an answer.
-    pub in_flight: Arc<Seats>,
-    /// Places for resources that are watched.
-    pub watches: Arc<Seats>,
-    /// How near the house is to its limits.
-    pub pressure: Pressure,
-    /// What was counted.
-    pub ledger: Ledger,
-    /// What a refused client is told to wait, in milliseconds.
-    pub retry_after_ms: u64,
-    /// How many shards there are.
-    pub shards: usize,
-    /// The sessions of Streamable HTTP.
-    sessions: http::Sessions,
-    /// Bytes that all connections hold in buffers.
-    buffered: AtomicUsize,
-    /// Set when the gateway is going down: nobody new comes in.
-    pub draining: AtomicBool,
-    /// Set when all were told to go: what would be answered later is refused.
-    pub closing: AtomicBool,
-}
-
-impl House {
-    /// An empty house for `shards` shards.
-    #[must_use]
-    pub fn new(config: Config, wire: wire::Config, guard: &guard::Config, shards: usize) -> Self {
-        Self {
-            seats: Seats::new(guard.connections_max),
-            lobby: Seats::new(config.lobby_max),
-            in_flight: Seats::new(guard.in_flight_max),
-            watches: Seats::new(guard.watches_max),
-            retry_after_ms: guard.retry_after_ms,
-            pressure: Pressure::default(),
-            ledger: Ledger::default(),
-            sessions: http::Sessions::new(config.http.clone()),
-            buffered: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            config,
-            wire,
-            shards,
-        }
-    }
-
-    /// Whether all connections together would hold more than they may if one of them went from `before` to `after`.
-    fn is_buffering_too_much(&self, before: Breakdown, after: Breakdown) -> bool {
-        let held = self.buffered.load(Ordering::Relaxed);
-        (held + after.total()).saturating_sub(before.total()) > self.config.buffered_bytes_max
-    }
-
-    /// Sessions of Streamable HTTP that are there.
-    pub fn http_sessions(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Bytes that all connections hold in buffers and outboxes, against `conn.buffered_bytes_max`.
-    pub fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of events that sessions keep for clients that come back.
-    pub fn http_replayed(&self) -> usize {
-        self.sessions.replayed()
-    }
-
-    /// Asks a client something that belongs to none of its calls, by what upstreams know it by; `inboxes` are the shards'.
-    /// One that has left, or has no stream open on which it could be asked, is gone for whoever asks.
-    pub fn ask<'i>(&self, mut inboxes: impl Iterator<Item = &'i Arc<Inbox>>, client: u128, question: Question) {
-        match service::place_of(client) {
-            Some((shard, key)) if usize::from(shard) < self.shards => {
-                if let Some(inbox) = inboxes.nth(shard.into()) {
-                    inbox.post(Mail::Letter(key, Letter::Ask { call: None, question }));
-                }
-            }
-            _ => self.sessions.ask(client, question),
-        }
-    }
-
-    /// Whether the gateway is going down.
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    fn rebook(&self, before: usize, after: usize) {
-        if after > before {
-            self.buffered.fetch_add(after - before, Ordering::Relaxed);
-        } else if after < before {
-            self.buffered.fetch_sub(before - after, Ordering::Relaxed);
-        }
-    }
-}
-
 /// The connections of one shard.
 pub struct Connections<S: Service> {
     pool: Pool<Connection<S::Session>>,
@@ -180,6 +81,8 @@ pub struct Connections<S: Service> {
     /// at most.
     share: usize,
     slots_max: usize,
+    /// The last one that was looked at for somebody who could go.
+    relieved: Option<Key>,
     stopped: bool,
 }
 
@@ -224,6 +127,7 @@ impl<S: Service> Connections<S> {
             held: Breakdown::default(),
             share: house.config.buffered_bytes_max / house.shards / slots_max.max(1),
             slots_max,
+            relieved: None,
             stopped: false,
             bench: Bench {
                 service,
@@ -287,7 +191,7 @@ impl<S: Service> Connections<S> {
             }
         };
         self.held = self.held.less(before).plus(after);
-        self.bench.house.rebook(before.total(), after.total());
+        self.bench.house.rebook(before, after);
         if let Some(parting) = parting {
             self.part(desk, key, parting);
         }
@@ -339,16 +243,16 @@ impl<S: Service> Connections<S> {
 /// A shard ends: those that are still there end with it.
 impl<S: Service> Drop for Connections<S> {
     fn drop(&mut self) {
-        self.bench.house.rebook(self.held.total(), 0);
+        self.bench.house.rebook(self.held, Breakdown::default());
         self.bench.house.ledger.partings.add_n(Parting::ShardEnded, self.pool.len() as u64);
     }
 }
 
 impl<S: Service> Tenants for Connections<S> {
-    fn arrive(&mut self, desk: &mut Desk<'_>, socket: TcpStream, _from: SocketAddr) {
+    fn arrive(&mut self, desk: &mut Desk<'_>, socket: TcpStream, from: SocketAddr) {
         self.bench.counts.accepted += 1;
         let house = &self.bench.house;
-        let admitted = match Arrival(socket).admit(house) {
+        let admitted = match (Arrival { socket, from }).admit(house) {
             Ok(admitted) => admitted,
             Err((arrival, refusal)) => return arrival.turn_away(house, refusal),
         };
@@ -362,7 +266,7 @@ impl<S: Service> Tenants for Connections<S> {
                 conn.arm(&self.limits, desk, key);
                 conn.keep();
             }
-            Err(full) => Arrival(full.0.socket).turn_away(&self.bench.house, Refusal::ShardFull),
+            Err(full) => Arrival { socket: full.0.socket, from }.turn_away(&self.bench.house, Refusal::ShardFull),
         }
     }
 
@@ -429,6 +333,7 @@ impl<S: Service> Tenants for Connections<S> {
             }
             Order::Spread { news, after } => self.spread(desk, news, after),
             Order::Shrink => self.shrink(),
+            Order::Relieve => self.relieve(desk),
             Order::Open | Order::Leave | Order::Shut | Order::Panic => {}
         }
     }
@@ -441,7 +346,13 @@ impl<S: Service> Tenants for Connections<S> {
 
     fn publish(&mut self, desk: &Desk<'_>) {
         self.publish_gauges(desk);
-        self.bench.house.sessions.reap();
+        let house = &self.bench.house;
+        let is_short = house.pressure.memory() >= Zone::Critical;
+        house.sessions.reap(is_short.then_some(house.idle_least));
+        house.guards.tidy();
+        if is_short && self.bench.draining.is_none() {
+            desk.inbox.post(Mail::Order(Order::Relieve));
+        }
     }
 
     fn finished(&self) -> bool {

@@ -93,7 +93,7 @@ mod tests {
         socket.set_nonblocking(true).expect("as mio wants it");
         let seat = Seats::new(1).take().expect("a seat");
         let socket = TcpStream::from_std(socket);
-        (Connection::new(Admitted { socket, seat, welcome: true }, 0), client)
+        (Connection::new(Admitted { socket, seat, refused: None }, 0), client)
     }
 
     #[test]

@@ -39,6 +39,8 @@ named! {
         Refused = "refused",
         /// All clients together buffer more than they may, and this one more than its share.
         BuffersFull = "buffers_full",
+        /// Memory is short, and it was idle: those who have something to do need it more.
+        MemoryShort = "memory_short",
         /// The gateway is going down.
         Drained = "drained",
         /// A bug: running the connection panicked.
@@ -63,6 +65,7 @@ impl Parting {
             | Self::WebSocketViolation
             | Self::BinaryMessage
             | Self::Refused
+            | Self::MemoryShort
             | Self::Drained
             | Self::HandshakeTimeout
             | Self::IdleTimeout

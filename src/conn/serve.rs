@@ -2,12 +2,14 @@
 
 use std::io::{self, Read};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use super::connection::{Connection, Stage};
 use super::http::Http;
 use super::service::{Message, Service};
 use super::{Bench, Parting, last_words, outbox};
 use crate::actor::{Desk, Readiness};
+use crate::guard::Refusal;
 use crate::mcp::Fault;
 use crate::pool::Key;
 use crate::wire::{line, ws};
@@ -245,11 +247,34 @@ impl<S: Service> Bench<S> {
     ) -> Result<(), Parting> {
         self.counts.messages_in += 1;
         conn.messages_in = conn.messages_in.wrapping_add(1);
-        if !conn.welcome {
-            last_words::house_full(&mut self.out, &message, self.house.retry_after_ms);
+        if let Some(refusal) = conn.refused {
+            last_words::refused(&mut self.out, last_words::id_of(&message), refusal, self.house.retry_after());
             return Err(Parting::Refused);
         }
+        let client = || conn.client(desk, key);
+        if let Err((refusal, wait)) = self.house.guards.weigh(client, conn.tenant, message.bytes().len()) {
+            return self.leave_unread(conn, &message, (refusal, wait), desk, key);
+        }
         self.talk(conn, desk, key, |service, talk| service.message(talk, message))?
+    }
+
+    /// Refuses a message before it is looked into. One that asks for nothing is not answered, but for HTTP, where each is.
+    fn leave_unread(
+        &mut self,
+        conn: &mut Connection<S::Session>,
+        message: &Message<'_>,
+        (refusal, wait): (Refusal, Duration),
+        desk: &Desk<'_>,
+        key: Key,
+    ) -> Result<(), Parting> {
+        self.house.seats.refusals.add(refusal);
+        let id = last_words::id_of(message);
+        if id.is_none() && !matches!(conn.stage, Stage::Http(_)) {
+            return Ok(());
+        }
+        let error = last_words::error(refusal, wait);
+        self.house.ledger.faults.add(error.fault);
+        self.talk(conn, desk, key, |_, talk| talk.say(|_, out| error.write(out, id)))
     }
 
     /// Whether so much waits for the client that its next message must wait too.

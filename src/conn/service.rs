@@ -6,6 +6,7 @@ use super::Parting;
 use super::calls::Calls;
 use super::connection::{Active, Connection, Stage};
 use crate::actor::{Desk, Inbox, Letter, News};
+use crate::guard::{Seat, Tenant};
 use crate::pool::Key;
 use crate::wire::http::event;
 use crate::wire::ws;
@@ -67,6 +68,17 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
+impl<'a> Message<'a> {
+    /// All of it.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        match *self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Unchecked(bytes) | Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
 /// One connection, as its service sees it while it handles something.
 pub struct Talk<'a, T> {
     /// Who is talking.
@@ -87,13 +99,16 @@ pub struct Caller<'a, T> {
     /// Whether its next request may come on another connection without anything that tells whose it is (2026-07-28 over
     /// HTTP).
     pub stateless: bool,
+    /// On whose account it asks.
+    pub tenant: Tenant,
+    pub(super) seat: &'a Seat,
     /// Where tickets for its calls post to.
     pub inbox: &'a Arc<Inbox>,
     pub(super) active: &'a mut Option<Box<Active>>,
 }
 
 /// What a client without a session is told by from others: a key is never used again while its shard lives.
-fn number_of(shard: u16, key: Key) -> u128 {
+pub(super) fn number_of(shard: u16, key: Key) -> u128 {
     u128::from(shard + 1) << 64 | u128::from(key.to_bits())
 }
 
@@ -112,12 +127,10 @@ impl<'a, T> Talk<'a, T> {
         key: Key,
     ) -> Self {
         let websocket = matches!(conn.stage, Stage::WebSocket(_));
-        let active = &mut conn.active;
-        let place = || number_of(desk.number, key);
-        let session = conn.stage.session_number();
-        let stateless = session.is_none() && matches!(conn.stage, Stage::Http(_));
-        let client = session.unwrap_or_else(place);
-        let caller = Caller { session: &mut conn.session, key, client, stateless, inbox: desk.inbox, active };
+        let stateless = conn.stage.session_number().is_none() && matches!(conn.stage, Stage::Http(_));
+        let (client, tenant) = (conn.client(desk, key), conn.tenant);
+        let (session, seat, active) = (&mut conn.session, &conn.seat, &mut conn.active);
+        let caller = Caller { session, key, client, stateless, tenant, seat, inbox: desk.inbox, active };
         Self { caller, websocket, out, messages_out }
     }
 

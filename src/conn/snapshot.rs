@@ -47,7 +47,7 @@ impl Snapshot {
     /// The connection as of `now`; nothing for one that is told to go, or waits in the lobby to be told.
     pub(super) fn of(conn: &Connection<Guest>, now: Tick) -> Option<Self> {
         let place = match &conn.stage {
-            _ if !conn.welcome => return None,
+            _ if conn.refused.is_some() => return None,
             // Its answers, streams and session live on in other ways: the client comes back for them.
             Stage::Leaving { .. } | Stage::Http(_) => return None,
             Stage::Opening => Place::Opening,

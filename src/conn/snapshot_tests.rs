@@ -75,7 +75,7 @@ fn encoded(snapshot: &Snapshot) -> Vec<u8> {
 fn connection() -> Connection<Guest> {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let socket = mio::net::TcpStream::connect(port.local_addr().unwrap()).unwrap();
-    Connection::new(Admitted { socket, seat: Seats::new(1).take().unwrap(), welcome: true }, 100)
+    Connection::new(Admitted { socket, seat: Seats::new(1).take().unwrap(), refused: None }, 100)
 }
 
 proptest! {
@@ -159,7 +159,7 @@ fn who_is_told_to_go_is_not_handed_over() {
     let mut leaving = connection();
     leaving.stage = Stage::Leaving { parting: Parting::Drained, since: 1 };
     let mut refused = connection();
-    refused.welcome = false;
+    refused.refused = Some(crate::guard::Refusal::HouseFull);
     assert_eq!([Snapshot::of(&leaving, 2), Snapshot::of(&refused, 2)], [None, None]);
 }
 

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use arc_swap::Cache;
 use tokio::sync::Notify;
@@ -11,9 +9,9 @@ use tokio::sync::Notify;
 use super::calls::{Pending, Work};
 use super::interests::{Interests, Watch};
 use super::service::{Caller, Message, Service, Talk};
-use super::{House, Parting, last_words};
+use super::{House, Parting};
 use crate::actor::{Letter, News, Reply, Serves, Ticket};
-use crate::guard::{self, Seat};
+use crate::guard::{self, Seat, Toll};
 use crate::mcp::{self, Call, Fault, Listen, Parcel, Profiles, Refusal, Session, Target, Verdict, fault};
 use crate::upstream::embedded::Run;
 use crate::upstream::{Client, Directories, Directory, Errand, Loudness, Server, Task, Upstream};
@@ -128,21 +126,29 @@ impl Mcp {
     fn call(&mut self, caller: &mut Caller<'_, Guest>, call: &Call<'_>, batch: Option<u32>, out: &mut Vec<u8>) {
         let directory = Arc::clone(self.directory.load());
         match directory.route(&call.target) {
-            Some((Server::Embedded(embedded), _)) => match embedded.call(call, out) {
-                Run::Done => {}
-                Run::Refused(refusal) => self.house.ledger.faults.add(refusal.fault),
-                Run::Later(sleep) => {
-                    let cancelled = Arc::new(Notify::new());
-                    let server = Arc::clone(&cancelled) as Arc<dyn Serves>;
-                    if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
-                        embedded.serve(sleep, ticket, cancelled, place);
+            Some((Server::Embedded(embedded), _)) => {
+                let Some(toll) = self.admit(caller, call.id, None, out) else { return };
+                match embedded.call(call, out) {
+                    Run::Done => {}
+                    Run::Refused(refusal) => self.house.ledger.faults.add(refusal.fault),
+                    Run::Later(sleep) => {
+                        let cancelled = Arc::new(Notify::new());
+                        let server = Arc::clone(&cancelled) as Arc<dyn Serves>;
+                        let waits = self.wait(caller, (call.id, call.progress_token, batch), server, toll, out);
+                        if let Some((ticket, place)) = waits {
+                            embedded.serve(sleep, ticket, cancelled, place);
+                        }
                     }
                 }
-            },
+            }
             Some((Server::Upstream(upstream), name)) => {
+                let tool = matches!(call.target, Target::Tool(_)).then_some(name);
+                let Some(toll) = self.admit(caller, call.id, Some((upstream, tool)), out) else { return };
                 let server = Arc::clone(upstream) as Arc<dyn Serves>;
-                if let Some((ticket, place)) = self.wait(caller, call.id, call.progress_token, batch, server, out) {
-                    let client = caller.client(upstream);
+                let waits = self.wait(caller, (call.id, call.progress_token, batch), server, toll, out);
+                if let Some((ticket, place)) = waits {
+                    let share = self.house.guards.accounts.of(caller.tenant).share;
+                    let client = Client { tenant: caller.tenant, share, ..caller.client(upstream) };
                     let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
                     upstream.push(Errand::Call(Box::new(task)));
                     if !self.unrung.iter().any(|known| Arc::ptr_eq(known, upstream)) {
@@ -162,37 +168,17 @@ impl Mcp {
     fn wait(
         &mut self,
         caller: &mut Caller<'_, Guest>,
-        id: Id<'_>,
-        progress_token: Option<&str>,
-        batch: Option<u32>,
+        (id, progress_token, batch): (Id<'_>, Option<&str>, Option<u32>),
         server: Arc<dyn Serves>,
+        toll: Toll,
         out: &mut Vec<u8>,
     ) -> Option<(Ticket, Seat)> {
-        if self.house.closing.load(Ordering::Relaxed) {
-            self.house.ledger.faults.add(Fault::Draining);
-            let wait = Duration::from_millis(self.house.retry_after_ms);
-            Fault::Draining.retry_after(wait).write(out, Some(id));
-            return None;
-        }
-        if caller.calls().len() >= self.house.config.in_flight_max {
-            self.fault(out, Some(id), Fault::TooManyInFlight);
-            return None;
-        }
-        let Some(place) = self.house.in_flight.take() else {
-            self.full(id, guard::Refusal::InFlightFull, out);
-            return None;
-        };
+        let place = self.place(caller, id, toll, out)?;
         let number = self.number();
         let (ticket, cancel) = Ticket::new(Arc::clone(caller.inbox), caller.key, number, server);
         let work = Work::Call { cancel, progress_token: progress_token.map(Into::into), watch: None };
         caller.calls().push(Pending { number, id: id.raw().into(), batch, work });
         Some((ticket, place))
-    }
-
-    fn full(&self, id: Id<'_>, refusal: guard::Refusal, out: &mut Vec<u8>) {
-        self.house.seats.refusals.add(refusal);
-        self.house.ledger.faults.add(Fault::Busy);
-        last_words::busy(refusal, self.house.retry_after_ms).write(out, Some(id));
     }
 
     fn subscribe(
@@ -214,9 +200,13 @@ impl Mcp {
         if caller.watches() >= mcp::SUBSCRIPTIONS_MAX {
             return self.fault(out, Some(id), Fault::TooManyInFlight);
         }
-        let Some(watched) = self.house.watches.take() else { return self.full(id, guard::Refusal::WatchesFull, out) };
+        let Some(toll) = self.admit(caller, id, Some((upstream, None)), out) else { return };
+        let Some(watched) = self.house.watches.take() else {
+            self.house.guards.refund(toll);
+            return self.refuse(id, guard::Refusal::WatchesFull, None, out);
+        };
         let server = Arc::clone(upstream) as Arc<dyn Serves>;
-        if let Some((ticket, place)) = self.wait(caller, id, None, batch, server, out) {
+        if let Some((ticket, place)) = self.wait(caller, (id, None, batch), server, toll, out) {
             let client = caller.watcher(upstream);
             let id = client.id;
             upstream.post(Errand::Watch { uri: uri.into(), task: Some((ticket, place)), client });
@@ -226,10 +216,17 @@ impl Mcp {
 
     /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
     fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
-        let too_many = caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX;
-        if too_many || caller.calls().len() >= self.house.config.in_flight_max {
+        let most = self.house.client_in_flight_max(caller.tenant);
+        let refusal = match self.house.guards.take_work(&self.house.pressure) {
+            Err(refusal) => Some(refusal),
+            Ok(()) if caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX => {
+                Some(guard::Refusal::ClientInFlight)
+            }
+            Ok(()) => (caller.calls().len() >= most).then_some(guard::Refusal::ClientInFlight),
+        };
+        if let Some(refusal) = refusal {
             out.truncate(from);
-            return self.fault(out, Some(listen.id), Fault::TooManyInFlight);
+            return self.refuse(listen.id, refusal, None, out);
         }
         let directory = Arc::clone(self.directory.load());
         let mut watches = Vec::new();
@@ -238,7 +235,7 @@ impl Mcp {
             if let Some((Server::Upstream(upstream), uri)) = directory.route(&target) {
                 let Some(watched) = self.house.watches.take() else {
                     out.truncate(from);
-                    return self.full(listen.id, guard::Refusal::WatchesFull, out);
+                    return self.refuse(listen.id, guard::Refusal::WatchesFull, None, out);
                 };
                 let client = caller.watcher(upstream);
                 watches.push(Watch::new(upstream, uri, client.id, watched));

@@ -1,69 +1,10 @@
-//! Connection seats: one for each client that is in, held to the end, free again when it is dropped.
+//! Seats: a number of them, one for each who is in, held to the end, free again when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::{Deserialize, Serialize};
-
+use super::{Address, Refusal, Tenant};
 use crate::meter::Tally;
-use crate::named;
-
-/// The knobs of the house's door.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Clients that may be connected at once, over all shards.
-    pub connections_max: usize,
-    /// Calls that may wait for an upstream's answer at once, over all clients.
-    pub in_flight_max: usize,
-    /// Resources that may be watched for changes at once, over all clients; each client counts.
-    pub watches_max: usize,
-    /// What a refused client is told to wait before it tries again, in milliseconds.
-    pub retry_after_ms: u64,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            // What the name says.
-            connections_max: 100_000,
-            // A few hundred bytes each: 10,000 waiting calls are a few MiB.
-            in_flight_max: 10_000,
-            // A few hundred bytes each, and the URI.
-            watches_max: 100_000,
-            // Long enough not to hammer a full house, short enough for a person to wait.
-            retry_after_ms: 5_000,
-        }
-    }
-}
-
-named! {
-    /// Why somebody, or a call, was not let in.
-    pub enum Refusal {
-        /// Every seat is taken (`guard.connections_max`).
-        HouseFull = "house_full",
-        /// This shard's descriptor table is full, though the house is not: more shards would help.
-        ShardFull = "shard_full",
-        /// The acceptor found no free descriptor and pauses.
-        NoDescriptor = "no_descriptor",
-        /// Too many calls wait for answers (`guard.in_flight_max`).
-        InFlightFull = "in_flight_full",
-        /// Too many resources are watched (`guard.watches_max`).
-        WatchesFull = "watches_full",
-    }
-}
-
-impl Refusal {
-    /// What the refused one is told.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::HouseFull => "the gateway is full; try again later",
-            Self::ShardFull | Self::NoDescriptor => "this part of the gateway is full; try again now or later",
-            Self::InFlightFull => "too many calls are waiting for answers; try again later",
-            Self::WatchesFull => "too many resources are watched; unsubscribe from some, or try again later",
-        }
-    }
-}
 
 /// Counts what is taken of a limit. Shared by all shards.
 pub struct Seats {
@@ -71,21 +12,71 @@ pub struct Seats {
     taken: AtomicUsize,
     /// Bytes that those in the seats hold, as they say themselves.
     held: AtomicUsize,
+    /// Why one more is refused.
+    full: Refusal,
+    /// Whoever sits here sits in each of these too.
+    above: Box<[Arc<Self>]>,
+    /// Whose they are, where that is told apart.
+    pub(super) whose: Whose,
     /// Refusals by reason.
     pub refusals: Tally<Refusal>,
+}
+
+/// Who shares seats: everybody, or those from one address, of one tenant, or both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Whose {
+    pub(super) address: Option<Address>,
+    pub(super) tenant: Option<Tenant>,
 }
 
 impl Seats {
     /// A house with `max` seats, all free.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicUsize::new(0), held: AtomicUsize::new(0), refusals: Tally::new() })
+        Self::within(max, Refusal::HouseFull, [])
+    }
+
+    /// `max` seats of which each also takes one of each of `above`; beyond them, it is `full`.
+    pub fn within(max: usize, full: Refusal, above: impl Into<Box<[Arc<Self>]>>) -> Arc<Self> {
+        Self::shared_by(Whose::default(), max, full, above)
+    }
+
+    pub(super) fn shared_by(whose: Whose, max: usize, full: Refusal, above: impl Into<Box<[Arc<Self>]>>) -> Arc<Self> {
+        let [taken, held] = [(); 2].map(|()| AtomicUsize::new(0));
+        Arc::new(Self { max, taken, held, full, above: above.into(), whose, refusals: Tally::new() })
     }
 
     /// Takes a seat, if one is free.
     pub fn take(self: &Arc<Self>) -> Option<Seat> {
+        self.try_take().ok()
+    }
+
+    /// Takes a seat.
+    ///
+    /// # Errors
+    /// What is full: these seats, or the first above them that is. Nothing is taken then.
+    pub fn try_take(self: &Arc<Self>) -> Result<Seat, Refusal> {
+        self.enter()?;
+        Ok(Seat { seats: Arc::clone(self) })
+    }
+
+    /// Takes a seat that [`Self::leave`] frees.
+    pub(crate) fn enter(&self) -> Result<(), Refusal> {
         let one_more = |taken| (taken < self.max).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
-        Some(Seat { seats: Arc::clone(self) })
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).map_err(|_| self.full)?;
+        for (at, above) in self.above.iter().enumerate() {
+            if let Err(full) = above.enter() {
+                self.above[..at].iter().for_each(|above| above.leave());
+                self.taken.fetch_sub(1, Ordering::AcqRel);
+                return Err(full);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a seat that was taken by [`Self::enter`].
+    pub(crate) fn leave(&self) {
+        self.above.iter().for_each(|above| above.leave());
+        self.taken.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Seats in use.
@@ -106,10 +97,37 @@ impl Seats {
 
 /// A taken seat; dropping it frees it.
 pub struct Seat {
-    seats: Arc<Seats>,
+    pub(super) seats: Arc<Seats>,
 }
 
 impl Seat {
+    /// Moves to another seat. What both are within stays taken.
+    ///
+    /// # Errors
+    /// What is full; then nothing has changed.
+    pub(super) fn move_to(&mut self, to: Arc<Seats>) -> Result<(), Refusal> {
+        let is_new = |seats: &&Arc<Seats>| !self.seats.above.iter().any(|other| Arc::ptr_eq(seats, other));
+        let new: Vec<&Arc<Seats>> = to.above.iter().filter(is_new).collect();
+        for (at, above) in new.iter().enumerate() {
+            if let Err(full) = above.enter() {
+                new[..at].iter().for_each(|above| above.leave());
+                return Err(full);
+            }
+        }
+        to.taken.fetch_add(1, Ordering::AcqRel);
+        let from = std::mem::replace(&mut self.seats, to);
+        from.taken.fetch_sub(1, Ordering::AcqRel);
+        let is_old = |seats: &&Arc<Seats>| !self.seats.above.iter().any(|other| Arc::ptr_eq(seats, other));
+        from.above.iter().filter(is_old).for_each(|above| above.leave());
+        Ok(())
+    }
+
+    /// Where the one who sits there comes from, if addresses are told apart.
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        self.seats.whose.address
+    }
+
     /// Who has it says that it holds so many bytes more; to be taken back by [`Self::let_go`] before the seat is dropped.
     pub fn hold(&self, bytes: usize) {
         self.seats.held.fetch_add(bytes, Ordering::Relaxed);
@@ -123,7 +141,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.taken.fetch_sub(1, Ordering::AcqRel);
+        self.seats.leave();
     }
 }
 
@@ -147,5 +165,20 @@ mod tests {
         let seats = Seats::new(1);
         drop(seats.take());
         assert!(seats.take().is_some());
+    }
+
+    #[test]
+    fn a_seat_is_taken_in_all_that_it_is_in_or_in_none() {
+        let (house, part) = (Seats::new(3), Seats::within(9, Refusal::AddressFull, []));
+        let both = Seats::within(2, Refusal::TenantFull, [Arc::clone(&part), Arc::clone(&house)]);
+        let mut held: Vec<Seat> = (0..2).map(|_| both.take().expect("room")).collect();
+        assert_eq!(both.try_take().err(), Some(Refusal::TenantFull));
+        assert_eq!((house.taken(), part.taken(), both.taken()), (2, 2, 2));
+        held.pop();
+        let _others = [house.take(), house.take()];
+        assert_eq!(both.try_take().err(), Some(Refusal::HouseFull));
+        assert_eq!((house.taken(), part.taken(), both.taken()), (3, 1, 1), "a refusal holds nothing, anywhere");
+        drop(held);
+        assert_eq!((house.taken(), part.taken(), both.taken()), (2, 0, 0));
     }
 }

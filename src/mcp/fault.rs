@@ -56,6 +56,8 @@ crate::named! {
         Draining = "draining",
         /// This connection waits for too many answers already.
         TooManyInFlight = "too_many_in_flight",
+        /// This client, or others with it, ask more in a time than they may.
+        TooOften = "too_often",
         /// Whoever was to answer gave up without an answer.
         Abandoned = "abandoned",
     }
@@ -112,7 +114,7 @@ impl Fault {
             Self::UnsupportedVersion => UNSUPPORTED_VERSION,
             Self::HeaderMismatch => HEADER_MISMATCH,
             Self::Busy | Self::Draining => UNAVAILABLE,
-            Self::TooManyInFlight => TOO_MANY,
+            Self::TooManyInFlight | Self::TooOften => TOO_MANY,
             Self::Abandoned | Self::Upstream => INTERNAL_ERROR,
         }
     }
@@ -160,6 +162,7 @@ impl Fault {
             Self::TooManyInFlight => {
                 "Too many requests in flight on this connection; wait for answers before sending more"
             }
+            Self::TooOften => "Too many requests in this time; retry after data.retryAfterMs",
             Self::Abandoned => "Internal error: the request was given up without an answer; it may have had effects",
         }
     }

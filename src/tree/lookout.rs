@@ -132,7 +132,7 @@ impl Lookout {
         let counted = counted.map(|(resource, used, limit)| Figure::new(resource, used as u64, limit as u64));
         let mut figures = Vec::from(counted);
         figures.push(Figure::new(Resource::ConnectionSeats, seats, house.seats.max() as u64));
-        figures.push(Figure::new(Resource::HttpSessions, sessions, config.http.sessions_max as u64));
+        figures.push(Figure::new(Resource::HttpSessions, sessions, self.house.guards.sessions.max() as u64));
         if let Some(most) = descriptors::fullest_table() {
             figures.push(Figure::new(Resource::Descriptors, most, descriptors::limit().unwrap_or(0)));
         }

@@ -134,7 +134,8 @@ impl Tree {
         let services = Arc::new(Services::new()?);
         let (give_up, given_up) = mpsc::sync_channel(1);
         let supervisor = Arc::new(Supervisor::new(move |why| drop(give_up.try_send(why))));
-        let house = Arc::new(House::new(config.conn.clone(), config.wire.clone(), &config.guard, plan.shards));
+        let (conn, wire) = (config.conn.clone(), config.wire.clone());
+        let house = Arc::new(House::for_tenants(conn, wire, &config.guard, config.roster()?, plan.shards));
         let tools = Tools::new(config.embedded.clone(), services::stats(&berths, &house));
         let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone());
         let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);

@@ -117,7 +117,7 @@ impl Upstreams {
         let find = |one: &One| kept.iter().find(|living| living.one == *one);
         let handles = ones.iter().map(|one| match find(one) {
             Some(living) => Arc::clone(&living.handle),
-            None => Arc::new(Upstream::new(one.name.as_str(), one.per_session)),
+            None => Arc::new(Upstream::new(one.name.as_str(), one.per_session).rationed(one.rationing.clone())),
         });
         let handles: Vec<_> = handles.collect();
         let offered = config.embedded.offered.is_offered(!ones.is_empty());

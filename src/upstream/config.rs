@@ -55,6 +55,10 @@ pub struct Config {
     pub restart_ms_max: u64,
     /// Calls in flight at it; the next ones are refused.
     pub in_flight_max: usize,
+    /// Whether its calls count against `slow_calls_per_minute` of a client's plan: models, and what else takes its time.
+    pub slow: bool,
+    /// Tools, by their own names, whose calls count against `sensitive_calls_per_minute` of a client's plan.
+    pub sensitive: Vec<String>,
     /// Connections to a server over HTTP that wait for answers; what needs another one waits. Up to 8 more send what has none.
     pub http_connections_max: usize,
     /// With `sharing = "per-session"`: sessions at once.
@@ -124,6 +128,8 @@ impl Default for Config {
             restart_ms_max: 30_000,
             // As many as the whole house takes (`guard.in_flight_max`).
             in_flight_max: 10_000,
+            slow: false,
+            sensitive: Vec::new(),
             // More would be a load test of a server that somebody uses.
             http_connections_max: 256,
             // A child process each, where it is one.

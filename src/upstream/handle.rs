@@ -20,6 +20,8 @@ pub struct Upstream {
     pub name: Box<str>,
     /// Whether each client has a session of its own there.
     pub per_session: bool,
+    /// What of it is rationed.
+    pub rationing: Rationing,
     /// What it has counted.
     pub counts: Counts,
     view: Mutex<View>,
@@ -28,6 +30,23 @@ pub struct Upstream {
     successor: OnceLock<Arc<Self>>,
     /// Held while what comes after its end is passed on: two who do so at once would mix up the order.
     passing: Mutex<()>,
+}
+
+/// Which calls of an upstream count against the rates of a client's plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rationing {
+    /// All of them: it takes its time.
+    pub slow: bool,
+    /// Those of these tools, by the names that the server has for them.
+    pub sensitive: Box<[Box<str>]>,
+}
+
+impl Rationing {
+    /// Whether calls of this tool count; what is no tool never does.
+    #[must_use]
+    pub fn is_sensitive(&self, tool: Option<&str>) -> bool {
+        tool.is_some_and(|tool| self.sensitive.iter().any(|name| **name == *tool))
+    }
 }
 
 /// Where errands wait for the one task that runs them.
@@ -172,6 +191,7 @@ impl Upstream {
         Self {
             name: name.into(),
             per_session,
+            rationing: Rationing::default(),
             counts: Counts::default(),
             view: Mutex::new(View {
                 state: State::Starting,
@@ -193,6 +213,12 @@ impl Upstream {
     pub fn succeed(&self, successor: Arc<Self>) {
         // Whoever says it again says the same.
         let _ = self.successor.set(successor);
+    }
+
+    /// The same, with what of it is rationed.
+    #[must_use]
+    pub fn rationed(self, rationing: Rationing) -> Self {
+        Self { rationing, ..self }
     }
 
     /// Queues an errand and wakes the task if nobody else has since it last looked.

@@ -82,7 +82,7 @@ fn an_error_in_initialize_opens_no_session() {
 
 #[test]
 fn one_session_more_than_there_may_be_is_refused() {
-    let gateway = Gateway::start(|config| config.conn.http.sessions_max = 1);
+    let gateway = Gateway::start(|config| config.guard.sessions_max = 1);
     let client = Http::open(gateway.clients(), "2025-11-25");
     let mut late = Http::connect(gateway.clients());
     let params =

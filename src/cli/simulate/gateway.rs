@@ -22,6 +22,9 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 /// And this long from SIGTERM to its end before it is killed; one that notes its heap has many names to look up.
 const STOP_PATIENCE: Duration = Duration::from_secs(if heap::PROFILED { 120 } else { 15 });
 
+/// The knob for as many sessions as there are clients; by default there are fewer.
+const SESSIONS_MAX: &str = "LAKH_GUARD_SESSIONS_MAX";
+
 /// Where the gateway is, and its process where it is known.
 #[derive(Debug)]
 pub(super) struct Gateway {
@@ -67,6 +70,10 @@ impl Gateway {
         let mut command = Command::new(exe);
         command.arg(GATEWAY_COMMAND).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.args(["--connections-max", &serving.connections.to_string()]);
+        if std::env::var_os(SESSIONS_MAX).is_none() {
+            // Twice: a wave may come while the sessions of the one before are still there.
+            command.env(SESSIONS_MAX, (2 * u64::from(serving.connections)).to_string());
+        }
         if let Some(shards) = serving.shards {
             command.args(["--shards", &shards.to_string()]);
         }

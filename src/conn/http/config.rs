@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Sessions (revisions up to 2025-11-25) that may be there at once; one more `initialize` is refused.
-    pub sessions_max: usize,
     /// A session without a stream, a call or a request for this time is forgotten.
     pub session_idle_ms: u64,
     /// A connection without a request for this time is closed; 0: never.
@@ -38,8 +36,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            // Twice the clients: those that come back without their session leave the old one behind. 200 bytes each.
-            sessions_max: 200_000,
             // Agents pause for minutes; clients re-initialize by themselves.
             session_idle_ms: 30 * 60_000,
             // Longer than HTTP clients keep idle connections, so that none meets a request on its way.

@@ -225,26 +225,27 @@ impl<S: Service> Bench<S> {
             self.out.pop();
         }
         let mut more = String::new();
-        let mut full = false;
+        let mut refused = None;
         if exchange.opens
             && let Some(guest) = S::guest(&mut conn.session)
             && guest.is_open()
         {
-            match self.house.sessions.open(std::mem::take(guest)) {
+            match self.house.sessions.open(std::mem::take(guest), conn.tenant, &self.house.pressure) {
                 Ok(session) => more = format!("Mcp-Session-Id: {}\r\n", session.id.text()),
-                Err(_) => full = true,
+                Err(refusal) => refused = Some(self.house.turned_down(refusal)),
             }
         }
         let keep = exchange.keep;
-        if full {
+        if let Some(refusal) = refused {
             self.out.truncate(from);
-            self.write_refusal(Refusal::SessionsFull, exchange.manner());
+            self.write_refusal(refusal, exchange.manner());
         } else if self.out.len() == from {
             http::write_empty(&mut self.out, 202, exchange.manner(), &more);
         } else {
             let status = status(&self.out[from..], exchange);
             if matches!(status, 429 | 503) {
-                more = format!("Retry-After: {}\r\n", self.house.retry_after_ms.div_ceil(1000));
+                let wait = retry_after_ms(&self.out[from..]).unwrap_or(self.house.retry_after_ms);
+                more = format!("Retry-After: {}\r\n", wait.div_ceil(1000));
             }
             http::write_whole(&mut self.out, from, status, exchange.manner(), &more);
         }
@@ -431,11 +432,22 @@ fn status(answer: &[u8], exchange: &Exchange) -> u16 {
 }
 
 fn error_code(answer: &[u8]) -> Option<i64> {
+    let [code] = json::pick(error(answer)?, ["code"]).ok()?;
+    code?.parse().ok()
+}
+
+/// When an error says that the same may go better.
+fn retry_after_ms(answer: &[u8]) -> Option<u64> {
+    let [data] = json::pick(error(answer)?, ["data"]).ok()?;
+    let [wait] = json::pick(data?, ["retryAfterMs"]).ok()?;
+    wait?.parse().ok()
+}
+
+fn error(answer: &[u8]) -> Option<&str> {
     // An id is 256 bytes at most, and the error stands behind it.
     let start = &answer[..answer.len().min(320)];
     memchr::memmem::find(start, b"\"error\"")?;
     let Ok(Incoming::One(message)) = envelope::parse(answer) else { return None };
-    let Kind::Response { error: Some(error), .. } = message.kind else { return None };
-    let [code] = json::pick(error, ["code"]).ok()?;
-    code?.parse().ok()
+    let Kind::Response { error, .. } = message.kind else { return None };
+    error
 }

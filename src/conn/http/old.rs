@@ -19,7 +19,8 @@ impl<S: Service> Bench<S> {
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<(), Stop> {
-        let session = self.house.sessions.open(Guest::default()).map_err(|_| Refusal::SessionsFull)?;
+        let opened = self.house.sessions.open(Guest::default(), conn.tenant, &self.house.pressure);
+        let session = opened.map_err(|refusal| self.house.turned_down(refusal))?;
         let manner = Manner::of(request);
         http::open_events(&mut self.out, manner, "");
         event::write_endpoint(&mut self.out, manner.chunked, &self.house.config.http.messages_path, &session.id.text());

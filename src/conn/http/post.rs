@@ -6,10 +6,11 @@ use super::request::Stop;
 use super::session::HttpSession;
 use super::{Exchange, Http, modern};
 use crate::actor::{Desk, Sibling};
-use crate::conn::Bench;
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::{Message, Service};
-use crate::mcp::{Era, Fault, Revision};
+use crate::conn::{Bench, last_words};
+use crate::guard::{self, Tenant};
+use crate::mcp::{self, Era, Fault, Revision};
 use crate::pool::Key;
 use crate::wire::envelope::{self, Envelope, Id, Incoming, Kind};
 use crate::wire::http::{Refusal, Request};
@@ -101,12 +102,17 @@ impl<S: Service> Bench<S> {
         let opens = opens && session.is_none();
         let mut exchange = Exchange::new(request, session, desk.now);
         exchange.opens = opens;
+        if opens {
+            // Before it is answered as if there were room.
+            let room = self.house.guards.has_room_for_session(conn.tenant, &self.house.pressure);
+            room.map_err(|refusal| self.house.turned_down(refusal))?;
+        }
         let Some(session) = exchange.session.clone() else { return self.turn(conn, exchange, body, desk, key) };
         exchange.revision = session.state().guest.revision();
         let (mut is_for_others, most) = (true, self.house.config.http.posted_max);
-        if let Some((fault, id)) = self.too_much(&session, &incoming) {
-            self.house.ledger.faults.add(fault);
-            return self.fail(conn, exchange, desk, key, |out| fault.because(fault.message()).write(out, Some(id)));
+        if let Some((refusal, id)) = self.too_much(&session, conn.tenant, &incoming) {
+            self.house.ledger.faults.add(refusal.fault);
+            return self.fail(conn, exchange, desk, key, |out| refusal.write(out, Some(id)));
         }
         match incoming {
             Incoming::One(message) => is_for_others = hand_on(&session, &message, most)?,
@@ -126,12 +132,19 @@ impl<S: Service> Bench<S> {
     }
 
     /// Why a session may not make one more request, and the one that is too much. A batch is refused for one of its.
-    fn too_much<'m>(&self, session: &HttpSession, incoming: &Incoming<'m>) -> Option<(Fault, Id<'m>)> {
+    fn too_much<'m>(
+        &self,
+        session: &HttpSession,
+        tenant: Tenant,
+        incoming: &Incoming<'m>,
+    ) -> Option<(mcp::Refusal<'static>, Id<'m>)> {
         let state = session.state();
+        let most = self.house.client_in_flight_max(tenant);
         let check = |message: &Envelope<'m>| match message.kind {
-            Kind::Request { id, .. } if state.has(id) => Some((Fault::DuplicateId, id)),
-            Kind::Request { id, .. } if state.waiting() >= self.house.config.in_flight_max => {
-                Some((Fault::TooManyInFlight, id))
+            Kind::Request { id, .. } if state.has(id) => Some((Fault::DuplicateId.into(), id)),
+            Kind::Request { id, .. } if state.waiting() >= most => {
+                self.house.seats.refusals.add(guard::Refusal::ClientInFlight);
+                Some((last_words::error(guard::Refusal::ClientInFlight, self.house.retry_after()), id))
             }
             _ => None,
         };

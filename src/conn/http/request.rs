@@ -6,6 +6,7 @@ use crate::conn::connection::{Connection, Stage};
 use crate::conn::serve::Step;
 use crate::conn::service::Service;
 use crate::conn::{Bench, House, Parting};
+use crate::guard;
 use crate::mcp::{Era, Revision};
 use crate::pool::Key;
 use crate::wire::http::{self, Manner, Method, Refusal, Request};
@@ -44,6 +45,21 @@ enum Route {
     Preflight,
 }
 
+impl From<guard::Refusal> for Refusal {
+    fn from(refusal: guard::Refusal) -> Self {
+        match refusal {
+            guard::Refusal::Critical => Self::Critical,
+            guard::Refusal::AddressFull => Self::AddressFull,
+            guard::Refusal::TenantFull => Self::TenantFull,
+            guard::Refusal::TooManyArrivals => Self::TooManyArrivals,
+            guard::Refusal::SessionsFull => Self::SessionsFull,
+            guard::Refusal::TenantSessionsFull => Self::TenantSessionsFull,
+            // What is left of them is said in answers to messages.
+            _ => Self::Full,
+        }
+    }
+}
+
 /// Header lines that a page may send, where its browser does not ask for more.
 const PAGE_HEADERS: &str = "accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, \
                             mcp-session-id";
@@ -64,7 +80,8 @@ impl<S: Service> Bench<S> {
             Ok(http::Step::More) => Ok(Step::More(0)),
             Ok(http::Step::Head(request)) => {
                 // Before its body has come; what is left of it would be taken for a request.
-                self.route(conn, &request)
+                self.know(conn, &request)
+                    .and_then(|()| self.route(conn, &request))
                     .map_err(|refusal| self.refuse(refusal, Manner { keep: false, ..Manner::of(&request) }))?;
                 if request.expects_continue {
                     http::write_continue(&mut self.out);
@@ -73,7 +90,7 @@ impl<S: Service> Bench<S> {
             }
             Ok(http::Step::Whole { request, body, consumed }) => {
                 conn.stage = Stage::Http(Http::waiting());
-                let done = self.route(conn, &request).map_err(Stop::from);
+                let done = self.know(conn, &request).and_then(|()| self.route(conn, &request)).map_err(Stop::from);
                 match done.and_then(|route| self.follow(conn, route, &request, body, desk, key)) {
                     Ok(()) => Ok(Step::Done(consumed)),
                     Err(Stop::Parting(parting)) => Err(parting),
@@ -82,7 +99,7 @@ impl<S: Service> Bench<S> {
                         // Whoever is not welcome is to leave; an upgrade that failed would be tried again as it is; and an
                         // answer to HEAD has no body (RFC 9110, section 9.3.2), so that this one would be taken for the next.
                         let plain = request.method != Method::Other && !request.wants_websocket;
-                        let keep = manner.keep && refusal != Refusal::Full && plain;
+                        let keep = manner.keep && !refusal.is_of_connections() && plain;
                         let parting = self.refuse(refusal, Manner { keep, ..manner });
                         if keep { Ok(Step::Done(consumed)) } else { Err(parting) }
                     }
@@ -92,12 +109,25 @@ impl<S: Service> Bench<S> {
         }
     }
 
+    /// Finds out on whose account the request is made: by the first key in it that is somebody's.
+    fn know(&self, conn: &mut Connection<S::Session>, request: &Request<'_>) -> Result<(), Refusal> {
+        let accounts = &self.house.guards.accounts;
+        let mut tenant = None;
+        if accounts.has_keys() {
+            request.each_line(|name, value| {
+                let key = std::str::from_utf8(value).ok().and_then(|value| self.house.key(name, value.trim()));
+                tenant = tenant.or_else(|| accounts.find(key?));
+            });
+        }
+        Ok(self.recognize(conn, tenant.unwrap_or_default())?)
+    }
+
     /// Where the request leads, or why nowhere.
     fn route(&self, conn: &Connection<S::Session>, request: &Request<'_>) -> Result<Route, Refusal> {
         let house = &*self.house;
         let route = house.route(request)?;
         match route {
-            _ if !conn.welcome => Err(Refusal::Full),
+            _ if let Some(refusal) = conn.refused => Err(refusal.into()),
             Route::Preflight | Route::Upgrade => Ok(route),
             // A service of another kind has no sessions to keep.
             _ if S::guest(&mut S::Session::default()).is_none() => Err(Refusal::NotFound),
@@ -173,7 +203,7 @@ impl<S: Service> Bench<S> {
     /// Counts and writes a refusal; the parting if the connection ends with it.
     pub(in crate::conn) fn refuse(&mut self, refusal: Refusal, manner: Manner<'_>) -> Parting {
         self.write_refusal(refusal, manner);
-        if refusal == Refusal::Full { Parting::Refused } else { Parting::HttpRefused }
+        if refusal.is_of_connections() { Parting::Refused } else { Parting::HttpRefused }
     }
 
     pub(super) fn write_refusal(&mut self, refusal: Refusal, manner: Manner<'_>) {
@@ -184,6 +214,25 @@ impl<S: Service> Bench<S> {
 }
 
 impl House {
+    /// What a header line shows of a tenant: a key, a token, or one that a page had to hide among subprotocols.
+    fn key<'v>(&self, name: &str, value: &'v str) -> Option<&'v str> {
+        if name.eq_ignore_ascii_case(&self.api_key_header) {
+            return Some(value);
+        }
+        if name.eq_ignore_ascii_case("authorization") {
+            let (scheme, token) = value.split_once(' ')?;
+            return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
+        }
+        let offers = name.eq_ignore_ascii_case("sec-websocket-protocol").then(|| value.split(','));
+        offers?.find_map(|offer| offer.trim().strip_prefix("mcp.auth."))
+    }
+
+    /// Counts a refusal of the guards; what it is over HTTP.
+    pub(super) fn turned_down(&self, refusal: guard::Refusal) -> Refusal {
+        self.seats.refusals.add(refusal);
+        refusal.into()
+    }
+
     fn route(&self, request: &Request<'_>) -> Result<Route, Refusal> {
         let (path, http) = (request.path(), &self.config.http);
         let is_mcp = path == "/" || path == self.config.path;

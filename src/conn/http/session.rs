@@ -7,6 +7,7 @@ use super::Config;
 use super::replay::Replay;
 use crate::actor::{Inbox, Letter, Mail, Sibling};
 use crate::conn::Guest;
+use crate::guard::Tenant;
 use crate::pool::Key;
 use crate::wire::envelope::Id;
 use crate::wire::http::event::EventId;
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) ended: bool,
     /// Nothing was asked in it yet.
     pub(super) fresh: bool,
+    /// On whose account it was opened, and is counted.
+    pub(super) tenant: Tenant,
     busy: Option<Box<Busy>>,
 }
 
@@ -102,8 +105,9 @@ impl SessionId {
 }
 
 impl HttpSession {
-    pub(super) fn new(id: SessionId, guest: Guest, used: u32) -> Self {
-        let state = State { guest, stream: None, used, numbered: 0, told: 0, ended: false, fresh: true, busy: None };
+    pub(super) fn new(id: SessionId, guest: Guest, tenant: Tenant, used: u32) -> Self {
+        let (numbered, told) = (0, 0);
+        let state = State { guest, stream: None, used, numbered, told, ended: false, fresh: true, tenant, busy: None };
         Self { id, state: Mutex::new(state) }
     }
 

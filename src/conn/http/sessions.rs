@@ -11,19 +11,22 @@ use super::Config;
 use super::session::{self, HttpSession, Place, SessionId};
 use crate::actor::{Inbox, Question, Sibling};
 use crate::conn::Guest;
+use crate::guard::{Guards, Pressure, Refusal, Tenant};
 use crate::pool::Key;
 
 /// Parts of the directory, each under a lock of its own, so that shards seldom meet.
 const PARTS: usize = 64;
 /// Parts reaped at once: all within four seconds, at two turns a second.
 const REAPED_AT_ONCE: usize = 8;
+/// Sessions of each of them that make room at once while memory is short.
+const RELIEVED_AT_ONCE: usize = 32;
 /// How long a session is there in which nothing was asked yet: or who only initializes fills the house.
 const FRESH_MS: u64 = 60_000;
 
 /// Shared by all shards.
 pub(in crate::conn) struct Sessions {
     parts: [Mutex<Part>; PARTS],
-    count: AtomicUsize,
+    guards: Arc<Guards>,
     /// Bytes of events kept for those who come back.
     pub(super) replayed: Arc<AtomicUsize>,
     next_part: AtomicUsize,
@@ -42,10 +45,10 @@ struct Named(Arc<HttpSession>);
 struct Prefix(u64);
 
 impl Sessions {
-    pub(in crate::conn) fn new(config: Config) -> Self {
+    pub(in crate::conn) fn new(config: Config, guards: Arc<Guards>) -> Self {
         Self {
             parts: std::array::from_fn(|_| Mutex::default()),
-            count: AtomicUsize::new(0),
+            guards,
             replayed: Arc::default(),
             next_part: AtomicUsize::new(0),
             next_serial: AtomicU32::new(1),
@@ -56,7 +59,7 @@ impl Sessions {
 
     /// How many there are.
     pub(in crate::conn) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.guards.sessions.taken()
     }
 
     /// Bytes of events kept for those who come back.
@@ -79,19 +82,19 @@ impl Sessions {
         Place { inbox: Arc::clone(inbox), key, serial: self.next_serial.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Opens a session; none if there are as many as there may be.
-    pub(super) fn open(&self, guest: Guest) -> Result<Arc<HttpSession>, Guest> {
-        let one_more = |count| (count < self.config.sessions_max).then_some(count + 1);
-        if self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_err() {
-            return Err(guest);
-        }
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When no more may be opened.
+    pub(super) fn open(&self, guest: Guest, tenant: Tenant, at: &Pressure) -> Result<Arc<HttpSession>, Refusal> {
+        self.guards.open_session(tenant, at)?;
         let mut id = [0; 16];
         // Without randomness no id can be given that nobody guesses.
         if getrandom::fill(&mut id).is_err() {
-            self.count.fetch_sub(1, Ordering::AcqRel);
-            return Err(guest);
+            self.guards.end_session(tenant);
+            return Err(Refusal::SessionsFull);
         }
-        let session = Arc::new(HttpSession::new(SessionId(id), guest, self.now()));
+        let session = Arc::new(HttpSession::new(SessionId(id), guest, tenant, self.now()));
         self.part(session.id).insert(Named(Arc::clone(&session)));
         Ok(session)
     }
@@ -124,25 +127,49 @@ impl Sessions {
 
     /// Ends a session; false if it is not there.
     pub(super) fn remove(&self, id: SessionId) -> bool {
-        let Some(Named(session)) = self.part(id).take(&id) else { return false };
-        self.count.fetch_sub(1, Ordering::AcqRel);
-        session.end();
+        let Some(named) = self.part(id).take(&id) else { return false };
+        self.end(named);
         true
     }
 
-    /// Forgets sessions that nobody uses, and events that nobody came back for, in some of the parts; how many ended.
-    pub(in crate::conn) fn reap(&self) -> usize {
+    /// Forgets sessions that nobody uses, and events that nobody came back for, in some of the parts; how many ended. While
+    /// memory is short, those that were not used for longest are forgotten before their time, if that is `idle_least` ago.
+    pub(in crate::conn) fn reap(&self, idle_least: Option<Duration>) -> usize {
         let events_before = self.now_ms().saturating_sub(self.config.replay_ms);
         let mut ended = 0;
         for _ in 0..REAPED_AT_ONCE {
-            let part = self.next_part.fetch_add(1, Ordering::Relaxed) % PARTS;
-            let over: Vec<Named> =
-                lock(&self.parts[part]).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
-            self.count.fetch_sub(over.len(), Ordering::AcqRel);
+            let part = &self.parts[self.next_part.fetch_add(1, Ordering::Relaxed) % PARTS];
+            let mut over: Vec<Named> =
+                lock(part).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
+            if let Some(idle_least) = idle_least {
+                over.extend(self.relieve(&mut lock(part), idle_least));
+            }
             ended += over.len();
-            over.iter().for_each(|named| named.0.end());
+            over.into_iter().for_each(|named| self.end(named));
         }
         ended
+    }
+
+    fn end(&self, Named(session): Named) {
+        let tenant = session.state().tenant;
+        session.end();
+        self.guards.end_session(tenant);
+    }
+
+    /// Takes out those of one part that nobody has used for longest.
+    fn relieve(&self, part: &mut Part, idle_least: Duration) -> Vec<Named> {
+        let last_used = u64::from(self.now()).checked_sub(idle_least.as_secs());
+        let unused = part.iter().filter_map(|named| {
+            let state = named.0.state();
+            let is_idle = !state.is_in_use() && last_used.is_some_and(|last| u64::from(state.used) <= last);
+            is_idle.then_some((state.used, named.0.id))
+        });
+        let mut unused: Vec<(u32, SessionId)> = unused.collect();
+        if unused.len() > RELIEVED_AT_ONCE {
+            unused.select_nth_unstable_by_key(RELIEVED_AT_ONCE, |(used, _)| *used);
+            unused.truncate(RELIEVED_AT_ONCE);
+        }
+        unused.iter().filter_map(|(_, id)| part.take(id)).collect()
     }
 
     fn is_forgotten(&self, session: &HttpSession, events_before: u64) -> bool {
@@ -207,15 +234,22 @@ impl Hasher for Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::{self, Roster, Seats};
 
-    fn sessions(change: impl FnOnce(&mut Config)) -> Sessions {
+    fn sessions_of(most: usize, change: impl FnOnce(&mut Config)) -> Sessions {
         let mut config = Config::default();
         change(&mut config);
-        Sessions::new(config)
+        let guard = guard::Config { sessions_max: most, ..guard::Config::default() };
+        let [seats, in_flight] = [(); 2].map(|()| Seats::new(1));
+        Sessions::new(config, Arc::new(Guards::new(&guard, Roster::default(), &seats, &in_flight)))
+    }
+
+    fn sessions(change: impl FnOnce(&mut Config)) -> Sessions {
+        sessions_of(1_000, change)
     }
 
     fn open(sessions: &Sessions) -> Option<Arc<HttpSession>> {
-        sessions.open(Guest::default()).ok()
+        sessions.open(Guest::default(), Tenant::default(), &Pressure::default()).ok()
     }
 
     #[test]
@@ -237,7 +271,7 @@ mod tests {
 
     #[test]
     fn one_more_than_there_may_be_is_refused() {
-        let sessions = sessions(|config| config.sessions_max = 3);
+        let sessions = sessions_of(3, |_| {});
         let open_now: Vec<_> = (0..4).map_while(|_| open(&sessions)).collect();
         assert_eq!(open_now.len(), 3);
         sessions.remove(open_now[0].id);
@@ -250,7 +284,7 @@ mod tests {
         let (opened, used) = (open(&sessions).expect("room"), open(&sessions).expect("room"));
         assert!(sessions.find(&used.id.text()).is_some());
         sessions.began -= Duration::from_millis(FRESH_MS + 1_000);
-        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();
+        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap(None)).sum();
         assert_eq!((ended, sessions.len()), (1, 1));
         assert!(opened.state().ended && !used.state().ended);
     }
@@ -267,8 +301,28 @@ mod tests {
         let place = sessions.place(&Arc::new(Inbox::new(waker)), Key::from_bits(1));
         busy.state().wait(1, place, Vec::new());
         std::thread::sleep(Duration::from_millis(1_100));
-        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap()).sum();
+        let ended: usize = (0..PARTS / REAPED_AT_ONCE).map(|_| sessions.reap(None)).sum();
         assert_eq!((ended, sessions.len()), (1, 1));
         assert!(idle.state().ended && !busy.state().ended);
+    }
+    #[test]
+    fn while_memory_is_short_those_go_that_nobody_used_for_longest() {
+        let mut sessions = sessions_of(3 * RELIEVED_AT_ONCE, |_| {});
+        sessions.began -= Duration::from_secs(1_000);
+        let mut part = Part::default();
+        for age in 0..3 * RELIEVED_AT_ONCE as u32 {
+            let session = open(&sessions).expect("room");
+            session.state().used = 900 - age;
+            part.insert(Named(session));
+        }
+        let ages = |ended: Vec<Named>| {
+            let mut ages: Vec<u32> = ended.iter().map(|named| 900 - named.0.state().used).collect();
+            ages.sort_unstable();
+            ages
+        };
+        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), (64..96).collect::<Vec<_>>());
+        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), (50..64).collect::<Vec<_>>());
+        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), Vec::<u32>::new());
+        assert_eq!(part.len(), 50, "those who were there lately stay");
     }
 }

@@ -12,6 +12,7 @@ use super::{Config, Sharing, Speaks, is_name};
 use crate::mcp::Era;
 use crate::upstream::Knobs;
 use crate::upstream::embedded::Embedded;
+use crate::upstream::handle::Rationing;
 use crate::upstream::link::{Limits, Target};
 
 /// One upstream, ready to be started. Two that are equal need no restart between them.
@@ -25,6 +26,8 @@ pub struct One {
     pub shown: String,
     /// Whether each client has a session of its own there.
     pub per_session: bool,
+    /// Which of its calls are rationed.
+    pub rationing: Rationing,
     /// How it is used.
     pub knobs: Knobs,
 }
@@ -80,6 +83,10 @@ impl Config {
                 target,
                 shown,
                 per_session: self.sharing == Sharing::PerSession,
+                rationing: Rationing {
+                    slow: self.slow,
+                    sensitive: self.sensitive.iter().map(|tool| tool.as_str().into()).collect(),
+                },
                 knobs: self.knobs(message_bytes_max),
             }),
             _ => Err(reader.wrong),

@@ -3,9 +3,12 @@
 
 /// A reference that leads nowhere, as it was written between the braces.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Missing(pub(super) String);
+pub(super) struct Missing(pub String);
 
 /// `text` with every reference replaced. A `$` without a brace is a `$`; a brace that is not closed is text.
+///
+/// # Errors
+/// The first reference that leads nowhere.
 pub(super) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, Missing> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;

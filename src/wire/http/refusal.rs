@@ -58,12 +58,22 @@ listed! {
         SessionUnknown = "session_unknown",
         /// There are as many sessions as there may be.
         SessionsFull = "sessions_full",
+        /// The same of one tenant.
+        TenantSessionsFull = "tenant_sessions_full",
         /// More messages wait for a stream than may.
         StreamBusy = "stream_busy",
         /// The request did not come in time.
         Timeout = "timeout",
         /// The house is full.
         Full = "full",
+        /// The house is nearly full, and takes nobody new.
+        Critical = "critical",
+        /// Too many are connected from one address.
+        AddressFull = "address_full",
+        /// Too many of one tenant are connected.
+        TenantFull = "tenant_full",
+        /// Too many connect at once.
+        TooManyArrivals = "too_many_arrivals",
     }
 }
 
@@ -89,10 +99,15 @@ impl Refusal {
             Self::BodyTooLong => 413,
             Self::ContentType => 415,
             Self::Expectation => 417,
-            Self::StreamBusy => 429,
+            Self::StreamBusy | Self::TooManyArrivals => 429,
             Self::NoUpgrade | Self::WebSocketVersion => 426,
             Self::HeadTooLong | Self::TooManyHeaders => 431,
-            Self::Full | Self::SessionsFull => 503,
+            Self::Full
+            | Self::SessionsFull
+            | Self::TenantSessionsFull
+            | Self::Critical
+            | Self::AddressFull
+            | Self::TenantFull => 503,
             Self::HttpVersion => 505,
         }
     }
@@ -130,9 +145,18 @@ impl Refusal {
             }
             Self::SessionMissing => "Mcp-Session-Id is missing. Send initialize first, then its answer's session id.",
             Self::SessionUnknown => "This session is not there any more. Send initialize without a session id.",
-            Self::SessionsFull => "There are too many sessions (conn.http.sessions_max). Wait, then initialize again.",
+            Self::SessionsFull => "There are too many sessions (guard.sessions_max). Wait, then initialize again.",
+            Self::TenantSessionsFull => "Your tenant has too many sessions. End some, or wait, then initialize again.",
             Self::StreamBusy => "Too many messages wait for this session's stream. Wait, then send again.",
             Self::Full => "The gateway is full. Wait, then connect again.",
+            Self::Critical => "The gateway takes nobody new until others have left. Wait, then try again.",
+            Self::AddressFull => {
+                "Too many clients are connected from your address. Close some, or wait, then connect again."
+            }
+            Self::TenantFull => {
+                "Too many clients of your tenant are connected. Close some, or wait, then connect again."
+            }
+            Self::TooManyArrivals => "Too many clients connect at once. Wait, then connect again.",
         }
     }
 
@@ -149,7 +173,12 @@ impl Refusal {
 
     /// Whether the same request may succeed later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Full | Self::SessionsFull | Self::StreamBusy)
+        matches!(self, Self::SessionsFull | Self::TenantSessionsFull | Self::StreamBusy) || self.is_of_connections()
+    }
+
+    /// Whether it is the connection that there is no room for, so that it should not stay.
+    pub fn is_of_connections(self) -> bool {
+        matches!(self, Self::Full | Self::Critical | Self::AddressFull | Self::TenantFull | Self::TooManyArrivals)
     }
 }
 
