@@ -7,7 +7,7 @@ use crate::guard::{Plan as TenantPlan, Roster};
 use crate::meter::host::Host;
 use crate::meter::plan::Plan;
 use crate::meter::shortfall::Shortfall;
-use crate::upstream::config::{One, expanded};
+use crate::upstream::config::{One, expanded, is_name, to_name};
 use crate::upstream::link::Destination;
 
 /// Everything that is wrong with a configuration, each with its remedy.
@@ -69,6 +69,12 @@ impl Config {
     /// Everything that is wrong with any of them.
     pub fn roster(&self) -> Result<Roster, Unfit> {
         let expand = |key: &str| expanded(key, &|variable| std::env::var(variable).ok());
+        let named =
+            self.plans.keys().map(|name| ("plans", name)).chain(self.tenants.keys().map(|name| ("tenants", name)));
+        let nameless = named.filter(|(_, name)| !is_name(name)).map(|(section, name)| {
+            format!("`{section}.{name}`: a name has 1 to 32 characters of a-z, 0-9, - and _; call it {}", to_name(name))
+        });
+        let mut wrong: Vec<String> = nameless.collect();
         let light = |plan: &TenantPlan| (1..self.wire.message_bytes_max as u64).contains(&plan.bytes_per_minute);
         let light = self.plans.iter().filter(|(_, plan)| light(plan));
         let light = light.map(|(name, _)| {
@@ -77,11 +83,10 @@ impl Config {
                  raise it"
             )
         });
-        let light: Vec<String> = light.collect();
+        wrong.extend(light);
         match Roster::read(&self.plans, &self.tenants, &expand) {
-            Ok(roster) if light.is_empty() => Ok(roster),
-            Ok(_) => Err(Unfit(light)),
-            Err(wrong) => Err(Unfit(light.into_iter().chain(wrong).collect())),
+            Ok(roster) if wrong.is_empty() => Ok(roster),
+            read => Err(Unfit(wrong.into_iter().chain(read.err().into_iter().flatten()).collect())),
         }
     }
 
@@ -212,6 +217,7 @@ impl std::error::Error for Unfit {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::{Keys, TenantConfig};
 
     #[test]
     fn the_defaults_contradict_nothing() {
@@ -254,6 +260,28 @@ mod tests {
         let mut config = Config::default();
         config.conn.path = "/sse".into();
         assert!(config.plan(&Host::read()).is_err_and(|unfit| unfit.0.len() == 1), "it is asked");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_tenants_is_told_at_once_and_no_key_of_theirs() {
+        let mut config = Config::default();
+        config.plans.insert("Gold".into(), TenantPlan::default());
+        let keys = Keys(vec!["${LAKH_TEST_NOT_SET}".into(), "hush hush".into()]);
+        config.tenants.insert("a".into(), TenantConfig { plan: "silver".into(), keys: keys.clone() });
+        config.tenants.insert("b".into(), TenantConfig { keys, ..TenantConfig::default() });
+        config.guard.api_key_header = "Key:".into();
+        let told = config.plan(&Host::read()).expect_err("much is wrong").to_string();
+        for words in [
+            "`plans.Gold`: a name has",
+            "call it gold",
+            "`tenants.a.plan` is \"silver\"",
+            "`tenants.b.keys[0]` refers to ${LAKH_TEST_NOT_SET}, which is not set",
+            "`tenants.b.keys[1]` has a space",
+            "`guard.api_key_header`",
+        ] {
+            assert!(told.contains(words), "{words} in {told}");
+        }
+        assert!(!told.contains("hush"), "{told}");
     }
 
     #[test]

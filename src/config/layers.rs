@@ -335,6 +335,26 @@ mod tests {
     }
 
     #[test]
+    fn plans_and_tenants_have_names_of_the_users_own() {
+        let layers =
+            laid("[plans.gold]\nweight = 4\n[plans.default]\nslow_calls_per_minute = 9\n[tenants.a]\nplan = \"gold\"");
+        let set = vec![
+            ("LAKH_TENANTS_A_KEYS".into(), "one, two".into()),
+            ("LAKH_PLANS_GOLD_PRIORITY".into(), "7".into()),
+            ("LAKH_PLANS_DEFAULT_WEIGHT".into(), "2".into()),
+        ];
+        let config = layers.unwrap().environment(set).unwrap().config().unwrap();
+        assert_eq!((config.plans["gold"].weight, config.plans["gold"].priority), (4, 7));
+        assert_eq!((config.plans["default"].weight, config.plans["default"].slow_calls_per_minute), (2, 9));
+        assert_eq!(config.tenants["a"].keys.0, ["one", "two"]);
+        let again = laid(&config.to_toml()).unwrap().config().unwrap();
+        assert_eq!(again.roster().unwrap(), config.roster().unwrap(), "it survives its own file");
+        let error = laid("[plans.gold]\nwait = 1").err().unwrap();
+        assert!(error.contains("no knob `plans.gold.wait`, did you mean `plans."), "{error}");
+        assert!(laid("[tenants.a]\nkeys = \"one\"").err().unwrap().contains("`tenants.a.keys` takes a list"));
+    }
+
+    #[test]
     fn knobs_of_upstreams_are_held_to_the_same() {
         for (file, words) in [
             (

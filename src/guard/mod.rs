@@ -11,6 +11,9 @@
 //!              one tenant, in all
 //! ```
 //!
+//! One client is a session over HTTP, and a connection otherwise (2026-07-28 knows no sessions): who connects anew begins
+//! anew, which the limits of addresses and tenants are for.
+//!
 //! [`Guards`] asks them (guards.rs); each refusal has a name (refusal.rs) and is counted. A tenant's [`Plan`] says what
 //! differs from tenant to tenant (tenant.rs). A rate remembers only who is in debt to it (rate.rs). A guard that is broken
 //! itself lets pass, and counts that ([`Lapse`]); one that knows that the house is full does not.

@@ -10,6 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 pub use gateway::{Gateway, Process, scripted};
 pub use shard::{Shard, embedded, house, mcp};
@@ -36,11 +37,22 @@ pub struct Peer {
 impl Peer {
     /// A socket and nothing more: mute so far.
     pub fn connect(to: SocketAddr) -> Self {
-        let socket = TcpStream::connect_timeout(&to, PATIENCE).expect("a connection");
+        Self::over(TcpStream::connect_timeout(&to, PATIENCE).expect("a connection"))
+    }
+
+    fn over(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
         socket.set_nodelay(true).expect("no delay");
         Self { socket: BufReader::new(socket), websocket: false }
+    }
+
+    /// The same from another address of this machine.
+    pub fn connect_from(source: [u8; 4], to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of this machine");
+        socket.connect_timeout(&to.into(), PATIENCE).expect("a connection");
+        Self::over(socket.into())
     }
 
     /// A raw TCP client after its handshake, in the revision asked for.
@@ -67,6 +79,15 @@ impl Peer {
         let mut peer = Self::connect(to);
         peer.send(upgrade(to).as_bytes());
         peer.switched()
+    }
+
+    /// The same, with further header lines in the upgrade, each with its end.
+    pub fn upgraded_with(to: SocketAddr, lines: &str) -> Self {
+        let mut peer = Self::connect(to);
+        peer.send(upgrade(to).replacen("\r\n\r\n", &format!("\r\n{lines}\r\n"), 1).as_bytes());
+        let mut peer = peer.switched();
+        peer.initialize("2025-11-25");
+        peer
     }
 
     /// The same, with the upgrade sent byte by byte.
