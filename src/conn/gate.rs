@@ -22,14 +22,14 @@ impl Mcp {
         out: &mut Vec<u8>,
     ) -> Option<Toll> {
         let guards = &self.house.guards;
-        if let Err(refusal) = guards.take_work(&self.house.pressure) {
+        if let Err(refusal) = guards.take_work(&self.house.pressure, caller.unread()) {
             self.refuse(id, refusal, None, out);
             return None;
         }
         let asker = Asker {
             client: caller.client,
             tenant: caller.tenant,
-            address: caller.seat.address(),
+            address: if guards.rates_addresses() { caller.seat.address() } else { None },
             slow: server.is_some_and(|(upstream, _)| upstream.rationing.slow),
             sensitive: server.is_some_and(|(upstream, tool)| upstream.rationing.is_sensitive(tool)),
         };

@@ -198,7 +198,7 @@ impl Mcp {
             return mcp::answer::empty_result(out, id);
         }
         if caller.watches() >= mcp::SUBSCRIPTIONS_MAX {
-            return self.fault(out, Some(id), Fault::TooManyInFlight);
+            return self.refuse(id, guard::Refusal::ClientInFlight, None, out);
         }
         let Some(toll) = self.admit(caller, id, Some((upstream, None)), out) else { return };
         let Some(watched) = self.house.watches.take() else {
@@ -217,7 +217,7 @@ impl Mcp {
     /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
     fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
         let most = self.house.client_in_flight_max(caller.tenant);
-        let refusal = match self.house.guards.take_work(&self.house.pressure) {
+        let refusal = match self.house.guards.take_work(&self.house.pressure, caller.unread()) {
             Err(refusal) => Some(refusal),
             Ok(()) if caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX => {
                 Some(guard::Refusal::ClientInFlight)
@@ -308,7 +308,7 @@ impl Mcp {
             match message {
                 // Between single messages a client that does not read is paused; here its answers cannot leave.
                 Ok(Envelope { kind: Kind::Request { id, .. }, .. }) if start > bytes_most => {
-                    self.fault(&mut answers, Some(id), Fault::TooManyInFlight);
+                    self.refuse(id, guard::Refusal::ClientInFlight, None, &mut answers);
                 }
                 Ok(message) => {
                     if let Some(ended) = self.turn(&mut talk.caller, &message, Some(self.next_batch), &mut answers) {
@@ -399,6 +399,11 @@ impl Caller<'_, Guest> {
     fn watches(&self) -> usize {
         self.session.interests.as_ref().map_or(0, |interests| interests.watching())
             + self.active.as_ref().map_or(0, |active| active.calls.watches())
+    }
+
+    /// Bytes of answers that it has not read.
+    pub(super) fn unread(&self) -> usize {
+        self.active.as_ref().map_or(0, |active| active.unsent())
     }
 
     /// What tells it from others at the upstream; where it has a session of its own there, that ends with it.

@@ -22,7 +22,7 @@ pub struct Config {
     pub in_flight_max: usize,
     /// Resources that may be watched for changes at once, over all clients; each client counts.
     pub watches_max: usize,
-    /// Bytes of answers that may wait for clients to read them; beyond that no new calls are taken.
+    /// Bytes of answers that may wait for clients to read them; beyond that, who has any to read may not call for more.
     pub outbox_bytes_max: usize,
     /// While memory is short, clients are told to go that were idle for so long, in milliseconds: longest first.
     pub idle_ms_min: u64,

@@ -110,15 +110,16 @@ impl Guards {
         }
     }
 
-    /// What any new work meets before it is looked at: the zone of the house, and the memory that answers wait in.
+    /// What any new work meets before it is looked at: the zone of the house, and the memory that answers wait in. Of
+    /// that, `unread` bytes are the client's own: one who reads is not to suffer from those who do not.
     ///
     /// # Errors
     /// The first that is in the way.
-    pub fn take_work(&self, pressure: &Pressure) -> Result<(), Refusal> {
+    pub fn take_work(&self, pressure: &Pressure, unread: usize) -> Result<(), Refusal> {
         if pressure.house() >= Zone::Emergency {
             return Err(Refusal::Emergency);
         }
-        if self.outbox_bytes() > self.outbox_bytes_max { Err(Refusal::OutboxesFull) } else { Ok(()) }
+        if unread > 0 && self.outbox_bytes() > self.outbox_bytes_max { Err(Refusal::OutboxesFull) } else { Ok(()) }
     }
 
     /// Bytes that wait for clients to read them.

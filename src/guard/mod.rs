@@ -6,9 +6,9 @@
 //! connection   the zone of the house; seats in all, of one address, of one tenant; arrivals a second    door.rs
 //! session      the zone; seats in all, of one tenant
 //! message      bytes of one client a minute                                                              toll.rs
-//! call         the zone; memory in outboxes; calls in flight of one client; calls a minute of one client
-//!              at what is slow or sensitive, of one address, of one tenant, in all; calls in flight of
-//!              one tenant, in all
+//! call         the zone; memory in outboxes; calls a minute of one client at what is slow or sensitive,
+//!              from one address, of one tenant, in all; calls in flight of one client, of one tenant,
+//!              in all                                                                          conn/gate.rs
 //! ```
 //!
 //! One client is a session over HTTP, and a connection otherwise (2026-07-28 knows no sessions): who connects anew begins

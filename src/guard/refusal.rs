@@ -23,7 +23,7 @@ crate::named! {
         TenantSessionsFull = "tenant_sessions_full",
         /// Capacity is used up: those who are in wait with new calls, too.
         Emergency = "emergency",
-        /// Clients that do not read hold more memory than they may (`guard.outbox_bytes_max`).
+        /// Clients that do not read hold more memory than they may (`guard.outbox_bytes_max`), and this is one of them.
         OutboxesFull = "outboxes_full",
         /// One client sends too many bytes (`bytes_per_minute` of its plan).
         BytesRate = "bytes_rate",
@@ -69,7 +69,7 @@ impl Refusal {
             Self::SessionsFull => "there are too many sessions; try again later",
             Self::TenantSessionsFull => "your tenant has too many sessions; end some, or try again later",
             Self::Emergency => "the gateway takes no new calls until others are done; try again later",
-            Self::OutboxesFull => "too many answers wait for clients that do not read them; try again later",
+            Self::OutboxesFull => "too many answers wait for clients that do not read them; read yours first",
             Self::BytesRate => "this client sends too many bytes; wait for data.retryAfterMs",
             Self::SlowRate => "this client calls slow servers too often; wait for data.retryAfterMs",
             Self::SensitiveRate => "this client calls sensitive tools too often; wait for data.retryAfterMs",

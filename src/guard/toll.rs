@@ -11,7 +11,7 @@ pub struct Asker {
     pub client: u128,
     /// On whose account.
     pub tenant: Tenant,
-    /// Where it comes from, if addresses are told apart.
+    /// Where it comes from, where that matters ([`Guards::rates_addresses`]).
     pub address: Option<Address>,
     /// The server is marked `slow`.
     pub slow: bool,
@@ -22,45 +22,50 @@ pub struct Asker {
 /// Debts that a call has made. None for most: then it has cost nothing, not even a look at the clock.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Toll([Option<(Debtor, Rate)>; 5]);
+pub struct Toll(Vec<(Debtor, Rate)>);
 
 impl Guards {
+    /// Whether calls from one address are limited.
+    #[must_use]
+    pub const fn rates_addresses(&self) -> bool {
+        self.per_address.is_some()
+    }
+
     /// Charges everybody whom the call concerns, or nobody.
     ///
     /// # Errors
     /// Which rate it is over, and when it would not be.
     pub fn charge(&self, asker: &Asker) -> Result<Toll, (Refusal, Duration)> {
         let account = self.accounts.of(asker.tenant);
-        let client = asker.client;
-        let rates = [
-            (account.slow.filter(|_| asker.slow), Debtor::Slow(client), Refusal::SlowRate),
-            (account.sensitive.filter(|_| asker.sensitive), Debtor::Sensitive(client), Refusal::SensitiveRate),
-            match asker.address {
-                Some(address) => (self.per_address, Debtor::Address(address), Refusal::AddressRate),
-                None => (None, Debtor::House, Refusal::AddressRate),
-            },
-            (account.calls, Debtor::Tenant(asker.tenant), Refusal::TenantRate),
-            (self.in_all, Debtor::House, Refusal::HouseRate),
-        ];
-        let mut toll = Toll::default();
-        if rates.iter().all(|(rate, ..)| rate.is_none()) {
-            return Ok(toll);
+        let (is_rated, client) = (asker.slow || asker.sensitive, asker.client);
+        if !is_rated && account.calls.is_none() && self.in_all.is_none() && self.per_address.is_none() {
+            return Ok(Toll::default());
         }
-        let now = self.now();
-        for (at, (rate, debtor, refusal)) in rates.into_iter().enumerate() {
-            let Some(rate) = rate else { continue };
+        let address = asker.address.zip(self.per_address);
+        let rates = [
+            account.slow.filter(|_| asker.slow).map(|rate| (Debtor::Slow(client), rate, Refusal::SlowRate)),
+            account
+                .sensitive
+                .filter(|_| asker.sensitive)
+                .map(|rate| (Debtor::Sensitive(client), rate, Refusal::SensitiveRate)),
+            address.map(|(address, rate)| (Debtor::Address(address), rate, Refusal::AddressRate)),
+            account.calls.map(|rate| (Debtor::Tenant(asker.tenant), rate, Refusal::TenantRate)),
+            self.in_all.map(|rate| (Debtor::House, rate, Refusal::HouseRate)),
+        ];
+        let (mut toll, now) = (Toll::default(), self.now());
+        for (debtor, rate, refusal) in rates.into_iter().flatten() {
             if let Err(hold) = self.note(debtor, rate, 1, now) {
                 self.refund(toll);
                 return Err((refusal, wait(hold)));
             }
-            toll.0[at] = Some((debtor, rate));
+            toll.0.push((debtor, rate));
         }
         Ok(toll)
     }
 
     /// The call is refused all the same, for another reason.
     pub fn refund(&self, toll: Toll) {
-        for (debtor, rate) in toll.0.into_iter().flatten() {
+        for (debtor, rate) in toll.0 {
             self.debts.refund(debtor, rate, 1);
         }
     }

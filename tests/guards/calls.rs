@@ -106,8 +106,10 @@ fn held_to_two(change: impl Fn(&mut Config), refusal: Refusal) {
 fn calls_are_so_many_a_minute_in_all_from_one_address_and_of_one_tenant() {
     held_to_two(|config| config.guard.calls_per_minute = 2, Refusal::HouseRate);
     held_to_two(|config| config.guard.calls_per_minute_per_address = 2, Refusal::AddressRate);
-    let plan = Plan { tenant_calls_per_minute: 2, ..Plan::default() };
-    held_to_two(|config| drop(config.plans.insert("default".into(), plan.clone())), Refusal::TenantRate);
+    let of_tenant = |config: &mut Config| {
+        config.plans.entry("default".into()).or_default().tenant_calls_per_minute = 2;
+    };
+    held_to_two(of_tenant, Refusal::TenantRate);
 }
 
 #[test]

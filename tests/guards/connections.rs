@@ -70,6 +70,9 @@ fn in_the_critical_zone_nobody_new_comes_in_and_those_who_are_in_stay() {
     assert!(eventually(|| gateway.house().ledger.partings.get(Parting::Refused) == 3));
     assert!(line.is_answered(1) && websocket.is_answered(1));
     assert_eq!(http.post(&crate::echo(1)).status, 200, "and work is taken");
+    let mut sibling = http.sibling();
+    assert_eq!((sibling.post(&crate::echo(2)).status, sibling.post(&crate::echo(3)).status), (200, 200));
+    assert!(gateway.house().lobby.taken() == 0 && gateway.holds(4), "who has a session is in");
     gateway.house().pressure.set(Zone::Safe, Zone::Safe);
     assert!(gateway.neighbour().is_answered(1));
 }

@@ -6,27 +6,37 @@ use serde_json::json;
 
 use crate::peer::http::Http;
 use crate::peer::{Gateway, Heard, Peer, call, eventually, request};
-use crate::{agrees, echo, refused, sleep, told};
+use crate::{echo, refused, sleep, told};
 
 #[test]
-fn while_answers_wait_for_those_who_do_not_read_no_call_is_taken() {
-    let gateway = Gateway::start(|config| config.guard.outbox_bytes_max = 0);
-    let (mut peer, mut mute) = (gateway.neighbour(), gateway.neighbour());
-    let mut http = Http::open(gateway.clients(), "2025-11-25");
-    assert!(peer.ask(&echo(1))["result"].is_object(), "nothing waits");
-    // More than any socket takes; the answers come one after another.
-    for id in 0..20 {
-        mute.say(&call(id, "blob", &json!({"bytes": 1_000_000})));
+fn while_too_many_answers_wait_those_who_do_not_read_may_not_call_for_more() {
+    let gateway = Gateway::start(|config| {
+        config.guard.outbox_bytes_max = 1;
+        // Or it would not even be listened to.
+        (config.conn.outbox_bytes_high, config.conn.outbox_bytes_max) = (100 << 20, 200 << 20);
+    });
+    let mut peer = gateway.neighbour();
+    for mut mute in [gateway.neighbour(), Peer::websocket(gateway.clients())] {
+        // More than any socket takes.
+        for id in 0..20 {
+            mute.say(&call(id, "blob", &json!({"bytes": 1_000_000})));
+        }
+        assert!(eventually(|| gateway.house().guards.outbox_bytes() > 1));
+        assert!(crate::metric(&gateway, "lakh_outboxes_bytes{bytes=\"waiting\"}") > 1);
+        let refusals = || gateway.house().seats.refusals.get(Refusal::OutboxesFull);
+        let before = refusals();
+        mute.say(&echo(99));
+        assert!(eventually(|| refusals() == before + 1));
+        assert!(peer.ask(&echo(1))["result"].is_object(), "one who reads notices nothing");
+        for _ in 0..20 {
+            assert!(mute.hear_message()["result"].is_object());
+        }
+        let refusal = mute.hear_message();
+        assert_eq!((told(&refusal), &refusal["id"]), ((503, 5_000), &json!(99)));
+        assert!(eventually(|| gateway.house().guards.outbox_bytes() == 0));
+        assert!(mute.ask(&echo(100))["result"].is_object(), "now it has read");
     }
-    assert!(eventually(|| gateway.house().guards.outbox_bytes() > 0));
-    assert_eq!(told(&peer.ask(&echo(2))), (503, 5_000));
-    let answer = http.post(&echo(3));
-    assert!(answer.status == 503 && agrees(&answer), "{answer:?}");
-    assert!(peer.is_answered(4), "what needs no memory is answered");
-    assert!(gateway.house().seats.refusals.get(Refusal::OutboxesFull) >= 2);
-    drop(mute);
-    assert!(eventually(|| gateway.house().guards.outbox_bytes() == 0));
-    assert!(peer.ask(&echo(5))["result"].is_object());
+    assert!(refused(&gateway, Refusal::OutboxesFull, 2));
 }
 
 #[test]

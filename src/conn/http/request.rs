@@ -6,7 +6,7 @@ use crate::conn::connection::{Connection, Stage};
 use crate::conn::serve::Step;
 use crate::conn::service::Service;
 use crate::conn::{Bench, House, Parting};
-use crate::guard;
+use crate::guard::{self, Pressure};
 use crate::mcp::{Era, Revision};
 use crate::pool::Key;
 use crate::wire::http::{self, Manner, Method, Refusal, Request};
@@ -119,7 +119,20 @@ impl<S: Service> Bench<S> {
                 tenant = tenant.or_else(|| accounts.find(key?));
             });
         }
+        if conn.refused == Some(guard::Refusal::Critical) {
+            self.let_back_in(conn, request);
+        }
         Ok(self.recognize(conn, tenant.unwrap_or_default())?)
+    }
+
+    /// Who has a session is in, and stays so on a new connection, as long as there is a seat for it.
+    fn let_back_in(&self, conn: &mut Connection<S::Session>, request: &Request<'_>) {
+        let has_session = request.session.is_some_and(|name| self.house.sessions.find(name).is_some());
+        if let Some(from) = conn.socket.peer_addr().ok().filter(|_| has_session)
+            && let Ok(seat) = self.house.guards.admit(from.ip(), &Pressure::default())
+        {
+            (conn.seat, conn.refused) = (seat, None);
+        }
     }
 
     /// Where the request leads, or why nowhere.

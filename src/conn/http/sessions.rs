@@ -142,7 +142,7 @@ impl Sessions {
             let mut over: Vec<Named> =
                 lock(part).extract_if(|named| self.is_forgotten(&named.0, events_before)).collect();
             if let Some(idle_least) = idle_least {
-                over.extend(self.relieve(&mut lock(part), idle_least));
+                over.extend(self.relieve(part, idle_least));
             }
             ended += over.len();
             over.into_iter().for_each(|named| self.end(named));
@@ -157,7 +157,8 @@ impl Sessions {
     }
 
     /// Takes out those of one part that nobody has used for longest.
-    fn relieve(&self, part: &mut Part, idle_least: Duration) -> Vec<Named> {
+    fn relieve(&self, part: &Mutex<Part>, idle_least: Duration) -> Vec<Named> {
+        let mut part = lock(part);
         let last_used = u64::from(self.now()).checked_sub(idle_least.as_secs());
         let unused = part.iter().filter_map(|named| {
             let state = named.0.state();
@@ -309,20 +310,20 @@ mod tests {
     fn while_memory_is_short_those_go_that_nobody_used_for_longest() {
         let mut sessions = sessions_of(3 * RELIEVED_AT_ONCE, |_| {});
         sessions.began -= Duration::from_secs(1_000);
-        let mut part = Part::default();
+        let part = Mutex::<Part>::default();
         for age in 0..3 * RELIEVED_AT_ONCE as u32 {
             let session = open(&sessions).expect("room");
             session.state().used = 900 - age;
-            part.insert(Named(session));
+            lock(&part).insert(Named(session));
         }
         let ages = |ended: Vec<Named>| {
             let mut ages: Vec<u32> = ended.iter().map(|named| 900 - named.0.state().used).collect();
             ages.sort_unstable();
             ages
         };
-        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), (64..96).collect::<Vec<_>>());
-        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), (50..64).collect::<Vec<_>>());
-        assert_eq!(ages(sessions.relieve(&mut part, Duration::from_secs(150))), Vec::<u32>::new());
-        assert_eq!(part.len(), 50, "those who were there lately stay");
+        assert_eq!(ages(sessions.relieve(&part, Duration::from_secs(150))), (64..96).collect::<Vec<_>>());
+        assert_eq!(ages(sessions.relieve(&part, Duration::from_secs(150))), (50..64).collect::<Vec<_>>());
+        assert_eq!(ages(sessions.relieve(&part, Duration::from_secs(150))), Vec::<u32>::new());
+        assert_eq!(lock(&part).len(), 50, "those who were there lately stay");
     }
 }

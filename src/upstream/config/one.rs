@@ -356,6 +356,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_rationed_is_taken_as_it_is_written() {
+        let one = resolved("tcp = \"h:1\"\nslow = true\nsensitive = [\"drop table\", \"b\"]").unwrap();
+        assert!(one.rationing.slow && one.rationing.is_sensitive(Some("drop table")));
+        assert!(!one.rationing.is_sensitive(Some("drop")) && !one.rationing.is_sensitive(None));
+        assert_eq!(resolved("tcp = \"h:1\"").unwrap().rationing, Rationing::default());
+    }
+
+    #[test]
     fn urls_and_addresses_are_taken() {
         let one = resolved("http = \"https://h:1/mcp?key=${TOKEN:-x}\"\nheaders.A = \"${TOKEN}\"\ncall_ms = 0");
         assert!(one.as_ref().is_err_and(|why| why.contains("http")), "a space is no part of a URL: {one:?}");
