@@ -18,7 +18,7 @@ use lakh::guard::Zone;
 use lakh::monitor::capacity::Posting;
 use serde_json::{Value, json};
 
-use peer::{Gateway, PATIENCE, Peer, Shard, eventually, mcp};
+use peer::{Gateway, PATIENCE, Peer, Shard, call, eventually, mcp, scripted};
 
 /// What the admin port answers.
 fn get(admin: SocketAddr, target: &str) -> String {
@@ -99,6 +99,28 @@ fn messages_that_are_answered_here_are_timed() {
         capacity(&gateway)["vitals"]["own_p99_ms"].as_f64().is_some()
     });
     assert!(timed, "{}", capacity(&gateway));
+}
+
+#[test]
+fn calls_at_an_upstream_are_timed_and_its_places_counted() {
+    let gateway = Gateway::start(|config| {
+        let behind = lakh::upstream::config::Config { command: scripted(), ..Default::default() };
+        config.upstreams.insert("scripted".into(), behind);
+    });
+    assert!(was_read(&gateway));
+    let mut client = gateway.neighbour();
+    let timed = eventually(|| {
+        for id in 1_000..1_025 {
+            client.ask(&call(id, "echo", &json!({"text": "x"})));
+        }
+        capacity(&gateway)["vitals"]["upstream_p95_ms"].as_f64().is_some()
+    });
+    let now = capacity(&gateway);
+    assert!(timed, "{now}");
+    assert_eq!((&now["vitals"]["errors_percent"], &now["house"]), (&json!(0.0), &json!("safe")));
+    let places = row(&now, "upstream_in_flight");
+    assert_eq!((&places["upstream"], &places["used"]), (&json!("scripted"), &json!(0)));
+    assert!(places["limit"].as_u64().is_some_and(|limit| limit > 0), "{places}");
 }
 
 #[test]
