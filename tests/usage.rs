@@ -34,6 +34,8 @@ fn words_and_flags_that_are_none() {
     told(&lakh("serve --listen localhost:7624"), USAGE, &["localhost:7624", "IP:PORT"]);
     told(&lakh("doctor --connections 0"), USAGE, &["--connections", "0"]);
     told(&lakh("simulate --connections 10 --steps 20"), USAGE, &["lakh simulate: ", "--steps", "--connections 10"]);
+    told(&lakh("plan --clients 0"), USAGE, &["lakh plan: ", "`clients` = 0"]);
+    told(&lakh("plan --shares own=0.5"), USAGE, &["lakh plan: ", "`shares`", "own=0.5"]);
     assert_eq!(lakh("--help").status.code(), Some(0));
     assert_eq!(lakh("--version").status.code(), Some(0));
 }

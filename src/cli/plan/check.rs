@@ -59,13 +59,11 @@ pub fn check(
     (dialect, clients): (Dialect, u32),
     (exe, results): (&Path, &Path),
 ) -> Result<Vec<Checked>, simulate::Error> {
-    let steps: Vec<String> = STEPS.iter().filter(|step| **step < clients).map(u32::to_string).collect();
+    let all = STEPS.into_iter().filter(|step| *step < clients).chain([clients]);
+    let steps = all.map(|step| step.to_string()).collect::<Vec<_>>().join(",");
     let (clients, results) = (clients.to_string(), results.display().to_string());
-    let mut words = vec!["simulate", "--dialect", dialect.name(), "--connections", &clients, "--results", &results];
-    let steps = steps.join(",");
-    if !steps.is_empty() {
-        words.extend(["--steps", &steps]);
-    }
+    let words =
+        ["simulate", "--dialect", dialect.name(), "--connections", &clients, "--steps", &steps, "--results", &results];
     let args = Line::try_parse_from(words).map_err(|error| simulate::Error::Usage(error.to_string()))?.args;
     let outcome = simulate::run(&args, exe)?;
     let mut all = Vec::new();
