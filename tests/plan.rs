@@ -25,15 +25,15 @@ fn what_is_calibrated_is_planned_with() {
     let results = results("calibrated");
     let sizes = Sizes {
         few: 200,
-        many: 1_000,
-        fewer: 400,
+        many: 2_000,
+        fewer: 1_000,
         asking: Duration::from_millis(200),
         rest: Duration::from_millis(100),
     };
     let exe = Path::new(env!("CARGO_BIN_EXE_lakh"));
     let (measured, file) = calibrate(exe, &Host::read(), &results, sizes).expect("calibrated");
     for (dialect, one) in &measured.dialects {
-        assert_eq!((one.few.clients, one.many.clients), (200, 1_000));
+        assert_eq!((one.few.clients, one.many.clients), (200, 2_000));
         assert!(one.many.rss_bytes >= one.few.rss_bytes && one.few.rss_bytes > 1 << 20, "{dialect}: {one:?}");
         for cost in [one.handshake, one.ping, one.own, one.upstream, one.refused, one.told] {
             assert!(cost.gateway_us > 0.0 && cost.clients_us > 0.0 && cost.per_second > 0.0, "{dialect}: {one:?}");
@@ -44,7 +44,7 @@ fn what_is_calibrated_is_planned_with() {
     let planned = lakh(&["--clients", "5000", "--dialects", "ws=1"], &results);
     let text = String::from_utf8_lossy(&planned.stdout);
     assert!(planned.status.success(), "{}", String::from_utf8_lossy(&planned.stderr));
-    for words in ["# 5,000 clients (100 % ws)", "calibration, 200 and 1000 clients", "100,000 |"] {
+    for words in ["# 5,000 clients (100 % ws)", "calibration, 200 and 2000 clients", "100,000 |"] {
         assert!(text.contains(words), "{words} in\n{text}");
     }
 }

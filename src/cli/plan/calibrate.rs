@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, thread};
 
-use super::calibration::{Calibration, Cost, FILE, FOLDER, Held, Measured, OPTIMIZED};
+use super::calibration::{Calibration, Cost, FILE, FOLDER, Held, Measured, OPTIMIZED, kept};
 use crate::cli::simulate::{
     BLOB_BYTES, Behind, Bench, Came, Dialect, Question, Setting, date_of, machine_of, new_folder,
 };
@@ -91,7 +91,7 @@ impl Stage<'_> {
             bench.rss()
         };
         let (few, many) = (idle(SHARDS.0)?, idle(SHARDS.1)?);
-        Ok((many as f64 - few as f64).max(0.0) / f64::from(SHARDS.1 - SHARDS.0))
+        Ok(kept((many as f64 - few as f64).max(0.0) / f64::from(SHARDS.1 - SHARDS.0)))
     }
 
     fn measure(&self, dialect: Dialect) -> io::Result<Measured> {
@@ -100,7 +100,7 @@ impl Stage<'_> {
         let mut bench = Bench::start(&self.setting(dialect, many))?;
         let (_, few) = self.hold(&mut bench, few)?;
         let (came, many) = self.hold(&mut bench, many)?;
-        let kernel_bytes_per_client = bench.kernel() as f64 / f64::from(many.clients);
+        let kernel_bytes_per_client = kept(bench.kernel() as f64 / f64::from(many.clients));
         let ping = self.ask(&mut bench, Question::Ping)?;
         let own = self.ask(&mut bench, Question::Call)?;
         let own_large = self.ask(&mut bench, Question::Large)?;
@@ -177,7 +177,7 @@ impl Sizes {
 
 /// What a further KiB of an answer takes.
 fn per_kib(small: Cost, large: Cost) -> f64 {
-    (large.gateway_us - small.gateway_us).max(0.0) / (BLOB_BYTES as f64 / 1024.0)
+    kept((large.gateway_us - small.gateway_us).max(0.0) / (BLOB_BYTES as f64 / 1024.0))
 }
 
 /// A socket costs the kernel the same whatever is spoken over it, and what else the machine does is in each figure: the median

@@ -98,11 +98,16 @@ impl From<Came> for Cost {
     fn from(came: Came) -> Self {
         let each = |seconds: f64| seconds * 1e6 / (came.clients.max(1) as f64);
         Self {
-            per_second: came.clients as f64 / came.seconds.max(1e-9),
-            gateway_us: each(came.gateway_cpu),
-            clients_us: each(came.clients_cpu),
+            per_second: kept(came.clients as f64 / came.seconds.max(1e-9)),
+            gateway_us: kept(each(came.gateway_cpu)),
+            clients_us: kept(each(came.clients_cpu)),
         }
     }
+}
+
+/// A figure as it is kept: three decimals, which are read back to the last bit.
+pub(super) fn kept(figure: f64) -> f64 {
+    (figure * 1e3).round() / 1e3
 }
 
 impl Measured {
