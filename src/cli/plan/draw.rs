@@ -1,7 +1,7 @@
 //! The forecast as a picture: how full one machine gets, and how many machines there have to be.
 
 use super::coefficients::Measurements;
-use super::forecast::{FLEETS, Forecast, fleet};
+use super::forecast::{FLEETS, Forecast, Tier, fleet};
 use super::load::Load;
 use super::machine::Machine;
 use super::model::{Kind, Model};
@@ -13,20 +13,19 @@ use crate::meter::Named;
 const POINTS: u32 = 60;
 /// Percent that a line is drawn up to: beyond full nothing is to be seen.
 const MOST: f64 = 120.0;
-/// As many as there are colours.
-const TIERS_MOST: usize = 6;
+/// As many names of machines have room beside the heading.
+const TIERS_MOST: usize = 4;
 
 /// Draws `forecast`, whose first machine is shown in detail.
 pub fn chart(measurements: &Measurements, forecast: &Forecast) -> Chart {
     let load = &forecast.load;
-    let machines = forecast.tiers.iter().map(|tier| &tier.machine);
     let name = forecast.tiers.first().map_or("", |tier| tier.machine.name.as_str());
     let spoken: Vec<&str> =
         load.dialects.each().iter().filter(|(_, share)| *share > 0.0).map(|(dialect, _)| dialect.name()).collect();
     let axis = |label: &str, scale| Axis { label: label.into(), unit: Unit::Count, scale };
     let full = forecast.tiers.first().map_or_else(Vec::new, |tier| filling(measurements, load, &tier.machine));
-    let nodes = forecast.tiers.iter().zip(machines).take(TIERS_MOST).map(|(tier, machine)| Series {
-        name: machine.name.clone(),
+    let nodes = spread(&forecast.tiers).map(|tier| Series {
+        name: tier.machine.name.clone(),
         shape: Shape::Line,
         points: clients()
             .filter_map(|clients| {
@@ -71,6 +70,13 @@ fn filling(measurements: &Measurements, load: &Load, machine: &Machine) -> Vec<S
         Some(Series { name: kind.name().into(), shape: Shape::Line, points: points.collect() })
     };
     Kind::ALL.iter().filter_map(line).collect()
+}
+
+/// The first, the last, and some evenly between them.
+fn spread(tiers: &[Tier]) -> impl Iterator<Item = &Tier> {
+    let shown = tiers.len().min(TIERS_MOST);
+    let last = tiers.len().saturating_sub(1);
+    (0..shown).filter_map(move |at| tiers.get((at * last).div_ceil(shown.saturating_sub(1).max(1))))
 }
 
 /// From the least fleet to the largest.
