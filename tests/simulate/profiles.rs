@@ -59,6 +59,24 @@ fn storm_brings_everybody_back() {
     }
 }
 
+#[test]
+fn overload_answers_what_it_takes_and_refuses_the_rest() {
+    let overload = played("overload --connections 200 --seconds 4 --slots 8 --service-ms 250");
+    assert!(figure(&overload, "calls asked").value >= 500.0);
+    assert!(figure(&overload, "calls answered").value > 0.0);
+    assert!(figure(&overload, "refusals").value > 0.0);
+    assert!(figure(&overload, "calls at the server at once").value <= 8.0);
+    assert_eq!(figure(&overload, "calls in the queue").kept, Some(true));
+}
+
+#[test]
+fn a_greedy_tenant_leaves_the_others_their_share() {
+    let overload = played("overload --tenants --connections 200 --seconds 5 --service-ms 250");
+    // On a busy machine, in a debug build: that they are told apart at all. The share itself is judged by the run.
+    assert!(figure(&overload, "the others' share, the least of them").value > 20.0);
+    assert!(figure(&overload, "the greedy tenant's share").value > 0.0);
+}
+
 fn against(manner: Manner, at: usize, line: &str) -> Outcome {
     let target = peer_with(manner, at);
     simulate(&format!("--connections 8 --hold 0.2 --target {target} --profile {line}")).expect("the run is done")

@@ -71,7 +71,7 @@ pub(super) fn judge(
         Profile::Storm => verdict.storm(play, scenes),
         Profile::Overload => {
             if let Some((slow, scene)) = play.slow.zip(scenes.first()) {
-                verdict.overload(slow, scene, served.unwrap_or_default());
+                verdict.overload(slow, scene, served.unwrap_or_default(), play.tenants < 2);
                 verdict.shares(slow, play, scene);
             }
         }
@@ -171,7 +171,7 @@ impl Verdict {
         }
     }
 
-    fn overload(&mut self, slow: Slow, scene: &Scene, served: SlowCounts) {
+    fn overload(&mut self, slow: Slow, scene: &Scene, served: SlowCounts, alike: bool) {
         let whole = scene.drove.whole();
         let seconds = scene.act.drive.ms as f64 / 1e3;
         let schedule = scene.drove.seconds.iter().take(seconds as usize);
@@ -180,13 +180,16 @@ impl Verdict {
         let able = slow.capacity() * (seconds.floor() - slow.service.as_secs_f64()).max(0.0);
         let percent = |part: f64, whole: f64| (whole > 0.0).then_some(part / whole * 100.0);
         self.timed("goodput, of what the server can take", percent(in_time as f64, able), " %", Must::AtLeast(90.0));
+        // What becomes of a greedy tenant's calls is not judged: they are taken while the others are away, and wait when they
+        // come.
+        let must = |must| if alike { must } else { Must::Told };
         let given_up = late(scene.drove.refusals.values());
         let taken = whole.calls.answered + whole.failed + given_up;
         let kept = percent(whole.calls.in_time as f64, taken as f64);
-        self.timed("calls taken that were answered within their deadline", kept, " %", Must::AtLeast(99.0));
+        self.timed("calls taken that were answered within their deadline", kept, " %", must(Must::AtLeast(99.0)));
         let refusals: Waits = scene.drove.refusals.values().flat_map(|refused| refused.waits.clone()).collect();
         let p99 = quantile(&refusals, 0.99).map(|seconds| seconds * 1e3);
-        self.timed("time to refuse, p99 (client and gateway share the cores)", p99, " ms", Must::AtMost(5.0));
+        self.timed("time to refuse, p99 (client and gateway share the cores)", p99, " ms", must(Must::AtMost(5.0)));
         self.count("calls at the server at once", served.most, Must::AtMost(f64::from(slow.slots)));
         let queue = scene.samples.iter().filter_map(|sample| sample.queue?.queued).max();
         match queue {
@@ -315,7 +318,7 @@ mod tests {
 
     fn missed(scene: Scene, most: u64) -> Vec<String> {
         let mut verdict = Verdict { timed: true, figures: Vec::new(), missed: Vec::new() };
-        verdict.overload(SLOW, &scene, SlowCounts { most, ..SlowCounts::default() });
+        verdict.overload(SLOW, &scene, SlowCounts { most, ..SlowCounts::default() }, true);
         verdict.shares(SLOW, &play(10), &scene);
         let scenes = [scene];
         verdict.refusals(&scenes);
