@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::acts::Play;
+use super::acts::{Play, Slow};
 use super::sample::{Line, cores};
 use super::{Performance, Profile, Scene};
 use crate::cli::chart::{Axis, Chart, Panel, Scale, Series, Shape, Unit};
@@ -143,16 +143,20 @@ pub(in crate::cli::simulate) fn table(performance: &Performance, missed: &[Strin
 
 /// The folder's last words.
 fn name(profile: Profile, play: &Play) -> String {
-    let what = match profile {
+    let tenants = if play.tenants > 0 { "-tenants" } else { "" };
+    let (dialect, clients) = (play.dialect.name(), short(u64::from(play.clients)));
+    format!("{}{tenants}-{dialect}-{clients}", word(profile))
+}
+
+fn word(profile: Profile) -> &'static str {
+    match profile {
         Profile::Ramp => "ramp",
         Profile::Burst => "burst",
         Profile::Churn => "churn",
         Profile::Soak => "soak",
         Profile::Storm => "storm",
-        Profile::Overload if play.tenants > 0 => "overload-tenants",
         Profile::Overload => "overload",
-    };
-    format!("{what}-{}-{}", play.dialect.name(), short(u64::from(play.clients)))
+    }
 }
 
 /// Writes a folder as a run without a profile does, and notes it in `outcome`.
@@ -165,7 +169,7 @@ pub(super) fn write(
 ) -> Result<(), Error> {
     let Some(performance) = &outcome.profile else { return Ok(()) };
     let name = name(profile, play);
-    let chart = chart(performance, setup, &name);
+    let chart = chart(performance, setup, play);
     let folder = format!("{}-{}-{name}", setup.date, setup.machine);
     let (raw, summary) = (csv(&performance.track.lines), table(performance, &outcome.missed));
     let summary = format!("# {}\n\n{summary}", chart.title);
@@ -206,7 +210,7 @@ fn csv(lines: &[Line]) -> String {
     text
 }
 
-fn chart(performance: &Performance, setup: &Setup, name: &str) -> Chart {
+fn chart(performance: &Performance, setup: &Setup, play: &Play) -> Chart {
     let lines = &performance.track.lines;
     let series = |name: &str, of: &dyn Fn(&Line) -> Option<f64>| Series {
         name: name.into(),
@@ -221,7 +225,10 @@ fn chart(performance: &Performance, setup: &Setup, name: &str) -> Chart {
         Panel { heading: heading.into(), y, series: series.into_iter().filter(happened).collect(), limits: Vec::new() }
     };
     let count = |of: fn(&Line) -> u64| move |line: &Line| Some(of(line) as f64);
-    let panels = vec![
+    let limit =
+        |name: &str, of: fn(Slow) -> f64| play.slow.map(|slow| (name.to_owned(), of(slow))).into_iter().collect();
+    let is_steady = lines.windows(2).all(|two| two[0].sample.live == two[1].sample.live);
+    let mut panels = vec![
         panel(
             "Response time",
             axis("of calls answered in that second", Unit::Seconds, Scale::Log),
@@ -240,11 +247,6 @@ fn chart(performance: &Performance, setup: &Setup, name: &str) -> Chart {
             ],
         ),
         panel(
-            "Clients",
-            axis("in", Unit::Count, Scale::Linear),
-            vec![series("clients", &count(|line| line.sample.live))],
-        ),
-        panel(
             "Memory of the gateway",
             axis("whole resident set", Unit::Bytes, Scale::Linear),
             vec![series("RSS", &|line| line.sample.rss.map(|rss| rss as f64))],
@@ -255,8 +257,18 @@ fn chart(performance: &Performance, setup: &Setup, name: &str) -> Chart {
             vec![series("cores", &|line| line.cores)],
         ),
     ];
+    if let [response, counts, ..] = &mut panels[..] {
+        response.limits = limit("deadline", |slow| slow.deadline().as_secs_f64());
+        counts.limits = limit("what the server can answer", Slow::capacity);
+    }
+    if !is_steady {
+        let clients = vec![series("clients", &count(|line| line.sample.live))];
+        panels.push(panel("Clients", axis("in", Unit::Count, Scale::Linear), clients));
+    }
+    let greedy = if play.tenants > 0 { ", one tenant greedy" } else { "" };
+    let clients = short(u64::from(play.clients)).to_uppercase();
     Chart {
-        title: format!("lakh: {name}"),
+        title: format!("lakh: {}{greedy}, {clients} {} clients", word(performance.profile), play.dialect.title()),
         subtitle: format!(
             "{}, {}; real sockets, the load follows a schedule, not the answers",
             setup.date, setup.machine
