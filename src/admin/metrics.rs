@@ -15,8 +15,9 @@ use self::sheet::{Labels, Sheet, alone, by, named};
 use super::{UpstreamView, Windows};
 use crate::guard::{Account, Seats};
 use crate::meter::{AllocatorMemory, Gauge, KernelMemory, Named, Part, PoolReading, ProcessMemory, ShardMeter, Tally};
+use crate::upstream::front::BreakerState;
 use crate::upstream::handle::State;
-use crate::upstream::mux::tally::Use;
+use crate::upstream::mux::tally::{Use, Uses};
 use crate::upstream::trouble::TroubleKind;
 
 /// The kernel counts buffers of TCP in pages of this size on the machines that lakh runs on.
@@ -250,6 +251,7 @@ fn upstreams(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     sheet.counters("lakh_upstream_troubles", None, "Requests without an answer of it, by what went wrong", troubles)?;
     sheet.counters("lakh_upstream_restarts", None, "Times it was connected anew", each(|one| one.restarts))?;
     sheet.counters("lakh_upstream_strays", None, "Messages from it that were for nobody", each(|one| one.strays))?;
+    fronts(sheet, &all)?;
     let uses: Vec<(Labels, Use)> = all
         .iter()
         .flat_map(|(one, uses)| {
@@ -261,6 +263,44 @@ fn upstreams(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     sheet.counters("lakh_calls", None, "Calls by the name of what was called", each(|uses| uses.calls))?;
     sheet.counters("lakh_call_errors", None, "Those that failed", each(|uses| uses.errors))?;
     sheet.counters("lakh_call_duration_us", None, "Microseconds that they took in all", each(|uses| uses.micros))
+}
+
+/// What stands in front of each upstream.
+fn fronts(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result {
+    let each =
+        |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
+    sheet.gauges(
+        "lakh_upstream_in_flight_limit",
+        None,
+        "Calls that may be in flight at it now",
+        each(|one| one.limit),
+    )?;
+    sheet.gauges("lakh_upstream_queued", None, "Calls that wait for a place at it", each(|one| one.queued))?;
+    sheet.gauges("lakh_upstream_queue_max", None, "Calls that may wait", each(|one| one.queue_max))?;
+    sheet.counters(
+        "lakh_upstream_waited",
+        None,
+        "Calls that have waited and were sent then",
+        each(|one| one.waited),
+    )?;
+    sheet.counters("lakh_upstream_wait_us", None, "Microseconds that they waited in all", each(|one| one.waited_us))?;
+    sheet.gauges("lakh_upstream_wait_us_max", None, "The longest wait of one", each(|one| one.waited_us_max))?;
+    sheet.counters(
+        "lakh_upstream_retries",
+        None,
+        "Calls sent again because they had failed",
+        each(|one| one.retries),
+    )?;
+    let shed = all.iter().flat_map(|(one, _)| {
+        one.shed.iter().map(|(why, count)| (vec![("upstream", one.name.clone()), ("reason", (*why).into())], *count))
+    });
+    sheet.counters("lakh_upstream_shed", None, "Calls that were not sent", shed)?;
+    let breakers = all.iter().flat_map(|(one, _)| {
+        let labels =
+            move |state: &BreakerState| vec![("upstream", one.name.clone()), ("state", state.name().to_owned())];
+        BreakerState::ALL.iter().map(move |state| (labels(state), u64::from(state.name() == one.breaker)))
+    });
+    sheet.gauges("lakh_upstream_breaker", None, "1 for the state that its breaker is in", breakers)
 }
 
 /// As the profiler judged its last readings; absent while nobody can ask it.

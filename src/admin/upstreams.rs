@@ -11,6 +11,7 @@ use crate::mcp::Era;
 use crate::meter::Named;
 use crate::upstream::Upstream;
 use crate::upstream::config::One;
+use crate::upstream::front::BreakerState;
 use crate::upstream::handle::State;
 use crate::upstream::link::Target;
 use crate::wire::json;
@@ -50,6 +51,24 @@ pub struct UpstreamView {
     pub troubles: BTreeMap<&'static str, u64>,
     /// Calls in flight.
     pub in_flight: u64,
+    /// How many may be, as of now.
+    pub limit: u64,
+    /// Calls that wait for a place.
+    pub queued: u64,
+    /// How many may wait.
+    pub queue_max: u64,
+    /// Calls that have waited and were sent then.
+    pub waited: u64,
+    /// How long they did in all, in microseconds.
+    pub waited_us: u64,
+    /// The longest wait of one.
+    pub waited_us_max: u64,
+    /// Calls that were not sent, by reason.
+    pub shed: BTreeMap<&'static str, u64>,
+    /// Calls that were sent again because they had failed.
+    pub retries: u64,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
     /// Times it was connected anew.
     pub restarts: u64,
     /// Sessions of single clients that are open.
@@ -95,6 +114,15 @@ impl UpstreamView {
             errors: counts.errors.load(Relaxed),
             troubles: counts.troubles.iter().filter(|it| it.1 > 0).map(|(kind, count)| (kind.name(), count)).collect(),
             in_flight: counts.in_flight.load(Relaxed),
+            limit: counts.limit.load(Relaxed),
+            queued: counts.queued.load(Relaxed),
+            queue_max: counts.queue_max.load(Relaxed),
+            waited: counts.waited.load(Relaxed),
+            waited_us: counts.waited_us.load(Relaxed),
+            waited_us_max: counts.waited_us_max.load(Relaxed),
+            shed: counts.shed.iter().map(|(why, count)| (why.name(), count)).collect(),
+            retries: counts.retries.load(Relaxed),
+            breaker: counts.breaker().name(),
             restarts: counts.restarts.load(Relaxed),
             sessions: counts.sessions.load(Relaxed),
             strays: counts.strays.load(Relaxed),
@@ -109,6 +137,20 @@ impl UpstreamView {
         let why = self.last_trouble.as_deref().filter(|_| self.state == State::Down.name());
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         format!("{}{}{why}", self.state, self.details())
+    }
+
+    /// What stands in front of it, where there is something to be said of that.
+    fn write_front(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, queued, breaker, .. } = self;
+        let shed: Vec<_> = self.shed.iter().filter(|(_, count)| **count > 0).collect();
+        if *queued == 0 && shed.is_empty() && [BreakerState::Closed.name(), ""].contains(breaker) {
+            return Ok(());
+        }
+        write!(f, "\n    {queued} wait for one of {limit} places, breaker {breaker}; not sent: ")?;
+        for (at, (why, count)) in shed.iter().enumerate() {
+            write!(f, "{}{count} {why}", if at > 0 { ", " } else { "" })?;
+        }
+        if shed.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 
     fn details(&self) -> String {
@@ -129,6 +171,7 @@ impl fmt::Display for UpstreamView {
         }
         let Self { calls, errors, in_flight, restarts, .. } = self;
         write!(f, "\n    {calls} calls, {errors} errors, {in_flight} in flight, {restarts} restarts")?;
+        self.write_front(f)?;
         match (&self.last_trouble, self.again_ms) {
             (Some(why), Some(again)) => writeln!(f, "\n    {why}; tried again in {:.1} s", again as f64 / 1e3),
             (Some(why), None) => writeln!(f, "\n    last trouble: {why}"),
@@ -173,6 +216,10 @@ files: ready for 5 s, speaks 2025-11-25, 1 tool
         assert!(down.starts_with("files: down for 5 s, "), "{down}");
         assert_eq!(view.summary(), "down, speaks 2025-11-25, 1 tool: it ended");
         assert!(down.ends_with("it ended; tried again in 1.5 s\n"), "{down}");
+        (view.queued, view.limit, view.breaker) = (3, 16, "half_open");
+        view.shed = BTreeMap::from([("breaker_open", 7), ("queue_full", 0), ("too_late", 2)]);
+        let busy = "\n    3 wait for one of 16 places, breaker half_open; not sent: 7 breaker_open, 2 too_late\n";
+        assert!(view.to_string().contains(busy), "{view}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Mcp {
                 if let Some((ticket, place)) = waits {
                     let share = self.house.guards.accounts.of(caller.tenant).share;
                     let client = Client { tenant: caller.tenant, share, ..caller.client(upstream) };
-                    let task = Task { parcel: Parcel::new(call, name), ticket, place, client };
+                    let task = Task { parcel: Parcel::new(call, name), ticket, place, client, permit: None };
                     upstream.push(Errand::Call(Box::new(task)));
                     if !self.unrung.iter().any(|known| Arc::ptr_eq(known, upstream)) {
                         self.unrung.push(Arc::clone(upstream));

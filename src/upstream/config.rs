@@ -53,8 +53,26 @@ pub struct Config {
     pub restart_ms_min: u64,
     /// The longest pause, in milliseconds.
     pub restart_ms_max: u64,
-    /// Calls in flight at it; the next ones are refused.
+    /// Calls in flight at it at most; the next ones wait. Fewer while it says 429 or 503, or does not answer in time.
     pub in_flight_max: usize,
+    /// Calls that may wait for a place; the next ones are refused. Shared between tenants and clients as the places are.
+    pub queue_max: usize,
+    /// How long a call may take from its arrival to its answer, in milliseconds; what cannot be served by then is refused
+    /// at once. 0: `call_ms`.
+    pub deadline_ms: u64,
+    /// How long a call should wait at most, in milliseconds: nobody is let in who must expect to wait half of it, and once
+    /// somebody has waited longer the newest go first. 0: nine tenths of what the deadline leaves.
+    pub queue_target_ms: u64,
+    /// Failed calls among a hundred that open the breaker: then it is left alone for a while, and tried with a few calls.
+    /// Silence, lost connections and HTTP 5xx are failures; errors in answers are not. 0: never.
+    pub breaker_ratio_percent: u32,
+    /// Calls within ten seconds before the breaker opens.
+    pub breaker_calls_min: u32,
+    /// How long the breaker stays open at first, in milliseconds. It doubles with each vain try, up to 64 times.
+    pub breaker_open_ms: u64,
+    /// Calls among a hundred that may be sent once more because they failed: those that surely were not processed, reads,
+    /// and tools that their server calls read-only or idempotent. 0: none.
+    pub retry_budget_percent: u32,
     /// Whether its calls count against `slow_calls_per_minute` of a client's plan: models, and what else takes its time.
     pub slow: bool,
     /// Tools, by their own names, whose calls count against `sensitive_calls_per_minute` of a client's plan.
@@ -128,6 +146,18 @@ impl Default for Config {
             restart_ms_max: 30_000,
             // As many as the whole house takes (`guard.in_flight_max`).
             in_flight_max: 10_000,
+            // A minute's work of a server with 16 places of a second each.
+            queue_max: 1_000,
+            deadline_ms: 0,
+            queue_target_ms: 0,
+            // A server that fails every second call helps nobody.
+            breaker_ratio_percent: 50,
+            // Fewer are no ratio.
+            breaker_calls_min: 20,
+            // A server that was only restarted is back by then.
+            breaker_open_ms: 1_000,
+            // What Finagle and others take: a failing server gets a tenth more work, not three times as much.
+            retry_budget_percent: 10,
             slow: false,
             sensitive: Vec::new(),
             // More would be a load test of a server that somebody uses.

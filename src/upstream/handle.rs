@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
+use super::front::{BreakerState, Ending, Permit, Shed};
 use super::mux::tally::Uses;
 use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::{Seat, Share, Tenant};
 use crate::mcp::{Level, Parcel, Profile, Revision};
-use crate::meter::{Lag, Tally};
+use crate::meter::{Lag, Named, Tally};
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
 pub struct Upstream {
@@ -113,6 +114,8 @@ pub enum Errand {
     RootsChanged { client: u128 },
     /// A client has left; matters where it has a session of its own.
     Leave { client: u128 },
+    /// A call of a client's own session is over: how it ended and when it was sent, if it was.
+    Served { seen: Option<(Ending, Instant)> },
 }
 
 /// A call on its way.
@@ -125,6 +128,8 @@ pub struct Task {
     pub place: Seat,
     /// Who asks.
     pub client: Client,
+    /// Where clients have sessions of their own: the place that it has at the upstream.
+    pub permit: Option<Permit>,
 }
 
 /// Who asks, as far as a server may care.
@@ -159,6 +164,18 @@ pub struct Counts {
     pub queued: AtomicU64,
     /// How many may wait.
     pub queue_max: AtomicU64,
+    /// Calls that have waited and were sent then.
+    pub waited: AtomicU64,
+    /// How long they did in all, in microseconds.
+    pub waited_us: AtomicU64,
+    /// The longest wait of one.
+    pub waited_us_max: AtomicU64,
+    /// Calls that were not sent.
+    pub shed: Tally<Shed>,
+    /// Calls that were sent again because they had failed.
+    pub retries: AtomicU64,
+    /// The place of its breaker's state among all states.
+    pub breaker: AtomicU64,
     /// Times it was connected anew.
     pub restarts: AtomicU64,
     /// Answers to nobody, second answers, messages that are none.
@@ -177,6 +194,19 @@ impl Counts {
     #[must_use]
     pub fn uses(&self) -> Uses {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How its breaker stands.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        BreakerState::ALL[(self.breaker.load(Ordering::Relaxed) as usize).min(BreakerState::ALL.len() - 1)]
+    }
+
+    pub(super) fn waited(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(1, Ordering::Relaxed);
+        self.waited_us.fetch_add(micros, Ordering::Relaxed);
+        self.waited_us_max.fetch_max(micros, Ordering::Relaxed);
     }
 
     pub(super) fn add_uses(&self, more: &mut Uses) {

@@ -1,7 +1,5 @@
 //! One upstream's whole life: connect, probe, gather, serve; when that fails, say so to all who wait, pause, and again.
 
-use std::convert::Infallible;
-use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
+use super::attend::{at, attend, ended, refuse, release, route};
+use super::front::Gate;
 use super::handle::{Client, Door, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
 use super::lists::Lists;
@@ -29,8 +29,6 @@ const HOLD: Duration = Duration::from_millis(1_500);
 /// How long, once it is known that a session is lost, the other calls of it may be told so themselves: then they may be
 /// repeated, too.
 const FAREWELL: Duration = Duration::from_millis(250);
-/// When who is refused while it is connected to may come again.
-const SOON: Duration = Duration::from_secs(1);
 /// How often changes of resources are told: each telling asks all clients whether they care.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// A link that has served this long was a good one: the pauses begin anew.
@@ -136,13 +134,15 @@ impl Life {
         let (upstream, door) = (Arc::clone(&self.upstream), self.door.clone());
         let mut aside = Vec::new();
         let mut sessions = self.sessions.take();
+        let passes_all = Gate::open(Arc::clone(&self.upstream), Instant::now());
+        let mut gate = std::mem::replace(&mut self.mux.gate, passes_all);
         let begun = tokio::select! {
             () = stopped(stop) => None,
             begun = self.begin() => Some(begun),
             // A session of a single client lets its calls wait.
-            never = attend(&upstream, &mut sessions, hold, &mut aside), if door.is_none() => match never {},
+            never = attend(&upstream, &mut sessions, &mut gate, hold, &mut aside), if door.is_none() => match never {},
         };
-        self.sessions = sessions;
+        (self.sessions, self.mux.gate) = (sessions, gate);
         for errand in aside {
             self.mux.note(errand);
         }
@@ -261,10 +261,11 @@ impl Life {
                 if matches!(errand, Errand::Leave { .. }) && self.is_private() {
                     return Ok(());
                 }
-                if let Some(errand) = route(&mut self.sessions, errand) {
+                if let Some(errand) = route(&mut self.sessions, &mut self.mux.gate, errand, now) {
                     self.mux.handle_errand(errand, now, link);
                 }
             }
+            release(&mut self.sessions, &mut self.mux.gate, now);
             self.hear(link, now);
             self.keep_lists(&mut lists, agreed, now, link);
             if now >= tell_at && !self.mux.updated.is_empty() {
@@ -332,6 +333,7 @@ impl Life {
             sessions.end().await;
         }
         self.mux.drop_kept(&trouble);
+        self.mux.gate.refuse_all(&trouble);
         self.hand_over();
         self.upstream.close();
         (self.shared.offers)(&self.upstream, Standing::Gone);
@@ -356,20 +358,23 @@ impl Life {
             self.mux.drop_kept(trouble);
         }
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
             if left.is_zero() {
                 return;
             }
             self.upstream.door().quiet();
             while let Some(errand) = self.upstream.door().collect() {
-                if let Some(errand) = route(&mut self.sessions, errand)
+                if let Some(errand) = route(&mut self.sessions, &mut self.mux.gate, errand, now)
                     && let Some(errand) = self.mux.note(errand)
                 {
                     refuse(&self.upstream, errand, trouble, Some(left));
                 }
             }
+            let due = release(&mut self.sessions, &mut self.mux.gate, now);
             tokio::select! {
                 () = sleep(left) => return,
+                () = at(due) => {}
                 () = self.upstream.door().rung() => {}
                 () = ended(&mut self.sessions) => {}
             }
@@ -417,65 +422,6 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
 
 fn stopping() -> Trouble {
     Trouble::new(TroubleKind::Lost, "the gateway stops it")
-}
-
-/// Takes an errand to the session that it belongs to; gives back what is for the shared link.
-fn route(sessions: &mut Option<Sessions>, errand: Errand) -> Option<Errand> {
-    match sessions {
-        Some(sessions) => sessions.route(errand),
-        None => Some(errand),
-    }
-}
-
-/// Waits for sessions to end. Cancel-safe.
-async fn ended(sessions: &mut Option<Sessions>) {
-    match sessions {
-        Some(sessions) => sessions.ended().await,
-        None => pending().await,
-    }
-}
-
-/// While the shared link is opened: sessions of single clients go on; other calls are refused once `hold` is over; the rest
-/// is put `aside`.
-async fn attend(
-    upstream: &Upstream,
-    sessions: &mut Option<Sessions>,
-    hold: Duration,
-    aside: &mut Vec<Errand>,
-) -> Infallible {
-    // Where there are sessions, no call is for the shared link.
-    if sessions.is_none() {
-        sleep(hold).await;
-    }
-    let trouble = Trouble::new(TroubleKind::Refused, "it is being connected to").unsent();
-    loop {
-        upstream.door().quiet();
-        while let Some(errand) = upstream.door().collect() {
-            match route(sessions, errand) {
-                Some(errand @ Errand::Call(_)) => refuse(upstream, errand, &trouble, Some(SOON)),
-                // Counted all the same: its client takes it back.
-                Some(Errand::Watch { uri, task: Some((ticket, _)), client }) => {
-                    upstream.refuse(ticket, &trouble, Some(SOON));
-                    aside.push(Errand::Watch { uri, task: None, client });
-                }
-                Some(errand) => aside.push(errand),
-                None => {}
-            }
-        }
-        tokio::select! {
-            () = upstream.door().rung() => {}
-            () = ended(sessions) => {}
-        }
-    }
-}
-
-/// Tells whoever waits for an errand that it is not run.
-pub(super) fn refuse(upstream: &Upstream, errand: Errand, trouble: &Trouble, down_for: Option<Duration>) {
-    match errand {
-        Errand::Call(task) => upstream.refuse(task.ticket, trouble, down_for),
-        Errand::Watch { task: Some((ticket, _)), .. } => upstream.refuse(ticket, trouble, down_for),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

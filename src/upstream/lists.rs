@@ -127,6 +127,7 @@ impl Life {
         lists.age(offer.fresh, same, now);
         let entries = offer.lists.iter().map(Vec::len).sum();
         self.upstream.look(|view| view.entries = entries);
+        self.mux.gate.offered(&offer);
         self.last = Some((offer.clone(), params));
         if !same {
             (self.shared.offers)(&self.upstream, Standing::Present(offer));

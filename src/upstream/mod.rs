@@ -1,8 +1,10 @@
 //! The MCP servers behind the gateway: the one that is built in, and those that it multiplexes its clients onto.
 
+mod attend;
 pub mod config;
 pub mod directory;
 pub mod embedded;
+pub mod front;
 mod gather;
 pub mod handle;
 pub mod life;

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
+use super::attend::refuse;
+use super::front::{Gate, Permit, is_queued};
 use super::handle::{Client, Door, Errand, Task, Upstream};
-use super::life::{Life, refuse};
+use super::life::Life;
 use super::link::Target;
 use super::mux::NUMBER_BITS;
 use super::shared::{Knobs, Shared};
@@ -20,8 +22,9 @@ use super::trouble::{Trouble, TroubleKind};
 use crate::mcp::bridge;
 use crate::wire::json;
 
-/// Numbers that tell the links of one upstream apart: as many as the bits above a mux's own numbers allow.
-const TAGS_MAX: u64 = (1 << (64 - NUMBER_BITS)) - 1;
+/// Numbers that tell the links of one upstream apart: as many as the bits above a mux's own numbers allow, but for the
+/// highest, which says that a call waits at the gate.
+const TAGS_MAX: u64 = (1 << (63 - NUMBER_BITS)) - 1;
 /// Begins the ids of those who come for a single call; no connection's begins so, and no session's, but by a chance of one
 /// in 2^64.
 const GUESTS: u128 = (u64::MAX as u128) << 64;
@@ -77,12 +80,47 @@ impl Sessions {
         }
     }
 
+    /// The same, past the gate of the upstream: in flight and in its queue are the calls of all sessions together.
+    pub(super) fn route_past(&mut self, gate: &mut Gate, errand: Errand, now: Instant) -> Option<Errand> {
+        match errand {
+            Errand::Call(task) => {
+                if let Some(go) = gate.take(task, now) {
+                    self.send(go.task);
+                }
+                None
+            }
+            Errand::Cancel { slot } if is_queued(slot) => {
+                gate.cancel(slot);
+                None
+            }
+            Errand::Served { seen } => {
+                gate.served(seen, now);
+                None
+            }
+            errand => self.route(errand),
+        }
+    }
+
+    /// Sends what has waited long enough.
+    pub(super) fn release(&mut self, gate: &mut Gate, now: Instant) {
+        while let Some(go) = gate.next(now) {
+            self.send(go.task);
+        }
+    }
+
+    fn send(&mut self, mut task: Box<Task>) {
+        task.permit = Some(Permit::new(Arc::clone(&self.upstream)));
+        // A call is never for the shared session.
+        self.route(Errand::Call(task));
+    }
+
     /// Takes an errand to the session that it belongs to; gives it back if that is the shared one.
-    pub(super) fn route(&mut self, errand: Errand) -> Option<Errand> {
+    fn route(&mut self, errand: Errand) -> Option<Errand> {
         let id = match &errand {
             Errand::Call(task) => task.client.id,
             Errand::Watch { client, .. } => client.id,
             Errand::Unwatch { client, .. } | Errand::RootsChanged { client } | Errand::Leave { client } => *client,
+            Errand::Served { .. } => return Some(errand),
             Errand::Cancel { slot } | Errand::Reply { slot, .. } => {
                 let tag = slot >> NUMBER_BITS;
                 if tag == 0 {

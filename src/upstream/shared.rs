@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::front;
 use super::handle::Upstream;
 use super::link::Limits;
 use super::loudness::Loudness;
@@ -27,8 +28,10 @@ pub struct Knobs {
     pub restart_min: Duration,
     /// See [`Self::restart_min`].
     pub restart_max: Duration,
-    /// Requests that may wait for it at once.
+    /// Requests that may be in flight at once.
     pub in_flight_max: usize,
+    /// What stands in front of it.
+    pub front: front::Knobs,
     /// Most tools, prompts, resources and templates that are taken from it.
     pub entries_max: usize,
     /// With a session for each client: how many at once.
@@ -54,6 +57,7 @@ impl Default for Knobs {
             restart_min: Duration::from_millis(200),
             restart_max: Duration::from_secs(30),
             in_flight_max: 10_000,
+            front: front::Knobs::default(),
             entries_max: 10_000,
             // A child process each, where it is one.
             sessions_max: 64,

@@ -61,12 +61,14 @@ pub struct Trouble {
     /// When the server wants to be asked again.
     pub retry_after: Option<Duration>,
     unsent: bool,
+    /// What it is called, if not by its kind.
+    name: Option<&'static str>,
 }
 
 impl Trouble {
     /// `detail` may hold the upstream's own words: it is cut and cleaned here.
     pub fn new(kind: TroubleKind, detail: impl AsRef<str>) -> Self {
-        Self { kind, detail: clean(detail.as_ref()), status: None, retry_after: None, unsent: false }
+        Self { kind, detail: clean(detail.as_ref()), status: None, retry_after: None, unsent: false, name: None }
     }
 
     /// The same, with the HTTP status that came.
@@ -87,6 +89,13 @@ impl Trouble {
     #[must_use]
     pub fn because(mut self, detail: impl AsRef<str>) -> Self {
         self.detail = clean(detail.as_ref());
+        self
+    }
+
+    /// The same, by a name that says more than its kind.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
         self
     }
 
@@ -148,7 +157,7 @@ impl Trouble {
         };
         let message = format!("Upstream {upstream}: {self}; {next}");
         let mut data = serde_json::json!({
-            "upstream": upstream, "reason": self.kind.name(), "retry": self.may_pass(),
+            "upstream": upstream, "reason": self.name.unwrap_or(self.kind.name()), "retry": self.may_pass(),
         });
         if let Some(wait) = wait {
             data["retryAfterMs"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();

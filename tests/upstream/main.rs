@@ -5,6 +5,7 @@ mod asking;
 mod changes;
 mod crowd;
 mod eras;
+mod front;
 mod huge;
 mod liars;
 #[path = "../peer/mod.rs"]

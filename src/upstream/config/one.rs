@@ -12,6 +12,7 @@ use super::{Config, Sharing, Speaks, is_name};
 use crate::mcp::Era;
 use crate::upstream::Knobs;
 use crate::upstream::embedded::Embedded;
+use crate::upstream::front;
 use crate::upstream::handle::Rationing;
 use crate::upstream::link::{Limits, Target};
 
@@ -102,6 +103,15 @@ impl Config {
             restart_min: Duration::from_millis(self.restart_ms_min),
             restart_max: Duration::from_millis(self.restart_ms_max),
             in_flight_max: self.in_flight_max,
+            front: front::Knobs {
+                queue_max: self.queue_max,
+                deadline: Duration::from_millis(if self.deadline_ms == 0 { self.call_ms } else { self.deadline_ms }),
+                target: Duration::from_millis(self.queue_target_ms),
+                breaker_ratio_percent: self.breaker_ratio_percent,
+                breaker_calls_min: self.breaker_calls_min,
+                breaker_open: Duration::from_millis(self.breaker_open_ms),
+                retry_percent: self.retry_budget_percent,
+            },
             entries_max: self.entries_max,
             sessions_max: self.sessions_max,
             session_idle: Duration::from_millis(self.session_idle_ms),
@@ -210,6 +220,10 @@ impl Config {
             ),
             ("restart_ms_max", self.restart_ms_max < self.restart_ms_min, "is below `restart_ms_min`; raise it"),
             ("in_flight_max", self.in_flight_max == 0, "is 0: nothing could be called; raise it"),
+            ("breaker_ratio_percent", self.breaker_ratio_percent > 100, "is over 100: write 1 to 100, or 0 for never"),
+            ("breaker_calls_min", self.breaker_calls_min == 0, "is 0: one failed call would open it; raise it"),
+            ("breaker_open_ms", self.breaker_open_ms == 0, "is 0: it would never stay open; raise it"),
+            ("retry_budget_percent", self.retry_budget_percent > 100, "is over 100: write 0 to 100"),
             ("sessions_max", self.sessions_max == 0, "is 0: nobody could have a session; raise it"),
             ("session_idle_ms", self.session_idle_ms == 0, "is 0: every session would end at once; raise it"),
             ("http_connections_max", self.http_connections_max == 0, "is 0: nothing could be asked; raise it"),
@@ -353,6 +367,7 @@ mod tests {
         assert_eq!(one.target, Target::Child { command: "run".into(), args, env, cwd: Some("/tmp".into()) });
         assert_eq!(one.shown, "run 'a b' --token ${TOKEN}", "as it was written");
         assert_eq!((one.per_session, one.knobs.call), (false, Duration::from_secs(300)));
+        assert_eq!(one.knobs.front.deadline, one.knobs.call, "by itself");
     }
 
     #[test]
@@ -405,6 +420,10 @@ mod tests {
             ("tcp = \"h:99999\"", "write HOST:PORT"),
             ("tcp = \"::1:9\"", "write HOST:PORT"),
             ("tcp = \"h:1\"\nconnect_ms = 0", "`upstreams.x.connect_ms` is 0"),
+            ("tcp = \"h:1\"\nbreaker_ratio_percent = 101", "`upstreams.x.breaker_ratio_percent` is over 100"),
+            ("tcp = \"h:1\"\nbreaker_calls_min = 0", "`upstreams.x.breaker_calls_min` is 0"),
+            ("tcp = \"h:1\"\nbreaker_open_ms = 0", "`upstreams.x.breaker_open_ms` is 0"),
+            ("tcp = \"h:1\"\nretry_budget_percent = 101", "`upstreams.x.retry_budget_percent` is over 100"),
             ("tcp = \"h:1\"\nrestart_ms_max = 1", "`upstreams.x.restart_ms_max` is below `restart_ms_min`"),
         ] {
             let why = resolved(config).expect_err(config);

@@ -7,6 +7,7 @@ use super::{Heard, Mux, Own, speech};
 use crate::actor::Answer;
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Level, Method, Topics, bridge};
+use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
@@ -67,7 +68,15 @@ impl Mux {
             }
             _ => {}
         }
-        let Some(Pending { work: Work::Call(task), since, bytes, .. }) = self.remove(number) else { return };
+        let Some(Pending { work: Work::Call(mut task), since, bytes, rounds, waited, .. }) = self.remove(number) else {
+            return;
+        };
+        let took = || (rounds == 0 && !waited).then(|| now.saturating_duration_since(since));
+        let ending = match answer {
+            Ok(_) => Ending::Answered(took()),
+            Err(error) => Ending::of_error(error).unwrap_or(Ending::Answered(None)),
+        };
+        self.gate.saw(&mut task, ending, since, now);
         let got = answer.map_or_else(str::len, str::len);
         let outcome = if answer.is_ok() { "result" } else { "error" };
         let Task { parcel, ticket, place, .. } = *task;
@@ -227,6 +236,7 @@ impl Mux {
                     && task.parcel.progress
                 {
                     task.ticket.progress(fragment);
+                    pending.told = true;
                 }
             }
             None if number.is_some_and(|number| self.cancelled.iter().any(|known| known.0 == number)) => {}

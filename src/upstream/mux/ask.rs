@@ -67,6 +67,7 @@ impl Mux {
         if let Some(pending) = self.pending.get_mut(owner) {
             pending.asked += 1;
             pending.heard = now;
+            pending.waited = true;
         }
         match &self.pending.get(owner).map(|pending| &pending.work) {
             Some(Work::Call(task)) if task.parcel.revision.era() == Era::Legacy => {

@@ -8,6 +8,7 @@ use super::{HAUNTS, Heard, Knobs, Mux, Own, Sink};
 use crate::actor::Answer;
 use crate::mcp::{Era, Method, Parcel};
 use crate::meter::Named;
+use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
@@ -95,8 +96,8 @@ impl Mux {
             let unsent = !self.terms.http && pending.offset >= sent;
             match &pending.work {
                 Work::Call(_) if unsent && !pending.repeated && pending.rounds == 0 => self.keep(number),
-                _ if unsent => self.fail(number, &trouble.clone().unsent(), now),
-                _ => self.fail(number, trouble, now),
+                _ if unsent => self.fail_quietly(number, &trouble.clone().unsent(), now),
+                _ => self.fail_quietly(number, trouble, now),
             }
         }
         self.upstream.counts.add_uses(&mut self.uses);
@@ -123,9 +124,28 @@ impl Mux {
 
     /// The request failed, without an answer of the server.
     pub(super) fn fail(&mut self, number: u64, trouble: &Trouble, now: Instant) {
+        let sent = self.pending.get(number).map(|pending| pending.since);
         let Some(pending) = self.remove(number) else { return };
+        self.failed_as(number, pending, trouble, sent, now);
+    }
+
+    /// The request failed with its link: what that says of the server is the link's matter.
+    fn fail_quietly(&mut self, number: u64, trouble: &Trouble, now: Instant) {
+        let Some(pending) = self.remove(number) else { return };
+        self.failed_as(number, pending, trouble, None, now);
+    }
+
+    /// `news`: when it was sent, if its failure says something of the server.
+    fn failed_as(&mut self, number: u64, pending: Pending, trouble: &Trouble, news: Option<Instant>, now: Instant) {
+        let silent = !pending.told && !pending.waited && pending.rounds == 0 && !pending.repeated;
+        let so_far = (pending.arrived, pending.attempts);
         match pending.work {
-            Work::Call(task) => {
+            Work::Call(mut task) => {
+                if let (Some(sent), Some(ending)) = (news, Ending::of(trouble)) {
+                    self.gate.saw(&mut task, ending, sent, now);
+                }
+                let again = if silent { self.gate.again(task, trouble, so_far, now) } else { Err(task) };
+                let Err(task) = again else { return };
                 let Task { parcel, ticket, .. } = *task;
                 self.ended(&parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
                 let mut error = Vec::new();
@@ -175,6 +195,10 @@ impl Mux {
     pub(in crate::upstream) fn drop_kept(&mut self, trouble: &Trouble) {
         for task in std::mem::take(&mut self.kept) {
             self.refuse(task.ticket, trouble);
+        }
+        // Where clients have sessions of their own, this link is not theirs.
+        if !self.upstream.per_session {
+            self.gate.refuse_all(trouble);
         }
     }
 }

@@ -354,7 +354,7 @@ fn our_own_request_that_times_out_is_cancelled_unless_it_is_the_handshake() {
 
 #[test]
 fn one_connection_that_is_refused_ends_no_call_on_another() {
-    let mut stage = Stage::with(LEGACY, Knobs::default(), true);
+    let mut stage = Stage::without_retries(LEGACY);
     let (serves, first) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
     let (away, second) = (stage.call(parcel(LEGACY), Client::default()), stage.number());
     stage.fails(Some(second), Trouble::new(TroubleKind::Refused, ""));

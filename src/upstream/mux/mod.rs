@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::front::{Gate, Go, is_queued};
 use super::handle::{Client, Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
@@ -90,6 +91,8 @@ pub(super) struct Mux {
     terms: Terms,
     /// What stands in front of our numbers outside, to tell the links of one upstream apart.
     tag: u64,
+    /// What stands in front of it.
+    pub(super) gate: Gate,
     /// Which headers a tool's arguments become.
     params: ParamHeaders,
     pending: Slots<Pending>,
@@ -149,7 +152,13 @@ impl Mux {
         floor: u32,
         now: Instant,
     ) -> Self {
+        let gate = if terms.private.is_some() {
+            Gate::open(Arc::clone(&upstream), now)
+        } else {
+            Gate::new(Arc::clone(&upstream), knobs.in_flight_max, knobs.front, now)
+        };
         Self {
+            gate,
             upstream,
             shared,
             knobs,
@@ -205,7 +214,8 @@ impl Mux {
         }
         self.watch_again(now, sink);
         for task in std::mem::take(&mut self.kept) {
-            self.begin(Box::new(task), true, now, sink);
+            self.gate.enter();
+            self.begin(Go { task: Box::new(task), arrived: now, attempts: 1 }, true, now, sink);
         }
     }
 
@@ -221,53 +231,53 @@ impl Mux {
 
     /// When [`Self::check`] is to be called, if anything waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.pending.len() > 0
+        let waits = self.pending.len() > 0
             || self.asked.len() > 0
             || self.counted
             || self.watches.waits()
-            || self.voice.is_raised())
-        .then_some(self.next_check)
+            || self.voice.is_raised();
+        waits.then_some(self.next_check).into_iter().chain(self.gate.due()).min()
     }
 
     /// Something to do for a client.
     pub(super) fn handle_errand(&mut self, errand: Errand, now: Instant, sink: &mut impl Sink) {
         match errand {
-            Errand::Call(task) => self.begin(task, false, now, sink),
+            Errand::Call(task) => {
+                let task = self.resumed(task, now, sink);
+                if let Some(go) = task.and_then(|task| self.gate.take(task, now)) {
+                    self.begin(go, false, now, sink);
+                }
+            }
+            Errand::Cancel { slot } if is_queued(slot) => self.gate.cancel(slot),
             Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
             Errand::Watch { uri, task, client } => self.watch(uri, task, client.id, now, sink),
             Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
             Errand::Level(level) => self.set_level(level, now, sink),
             Errand::RootsChanged { .. } => self.roots_changed(sink),
-            Errand::Leave { .. } => {}
+            Errand::Leave { .. } | Errand::Served { .. } => {}
         }
     }
 
-    /// Sends a call. `repeated`: it was sent before, and surely not processed.
-    pub(super) fn begin(&mut self, task: Box<Task>, repeated: bool, now: Instant, sink: &mut impl Sink) {
-        let Some(task) = self.resumed(task, now, sink) else { return };
-        if self.calls >= self.knobs.in_flight_max {
-            return self.refuse(task.ticket, &self.full());
-        }
-        let mut pending = Pending::new(Work::Call(task), now);
-        pending.repeated = repeated;
+    /// Sends a call that has passed the gate. `repeated`: it was sent before, and surely not processed.
+    fn begin(&mut self, go: Go, repeated: bool, now: Instant, sink: &mut impl Sink) {
+        let mut pending = Pending::new(Work::Call(go.task), now);
+        (pending.repeated, pending.arrived, pending.attempts) = (repeated, go.arrived, go.attempts + 1);
         let number = match self.pending.insert(pending) {
             Ok(number) => number,
-            Err(Pending { work: Work::Call(task), .. }) => return self.refuse(task.ticket, &self.full()),
-            Err(_) => return,
+            Err(pending) => {
+                self.gate.left();
+                if let Work::Call(task) = pending.work {
+                    self.refuse(task.ticket, &no_number());
+                }
+                return;
+            }
         };
         self.raise_voice(number, now, sink);
         self.calls += 1;
         self.upstream.counts.calls.fetch_add(1, Relaxed);
         self.upstream.counts.in_flight.fetch_add(1, Relaxed);
         self.send(number, now, sink);
-    }
-
-    fn full(&self) -> Trouble {
-        let most = self.knobs.in_flight_max;
-        let wait = Some(Duration::from_secs(1));
-        Trouble::new(TroubleKind::Overloaded, format!("{most} requests wait for it (in_flight_max)"))
-            .with_retry_after(wait)
     }
 
     /// Writes the call with this number to the link.
@@ -424,6 +434,7 @@ impl Mux {
         let pending = self.pending.remove(number)?;
         if !pending.is_own() {
             self.calls -= 1;
+            self.gate.left();
             self.upstream.counts.in_flight.fetch_sub(1, Relaxed);
         }
         if matches!(pending.work, Work::Parked(_)) {
@@ -448,9 +459,22 @@ impl Mux {
                 }
             }
         }
+        // Where clients have sessions of their own, their calls go there.
+        while !self.upstream.per_session
+            && self.lost.is_none()
+            && let Some(go) = self.gate.next(now)
+        {
+            self.begin(go, false, now, sink);
+        }
         self.keep_up(now, sink);
         self.listen_anew(now, sink);
     }
+}
+
+/// Why a call is refused that finds a million others.
+fn no_number() -> Trouble {
+    Trouble::new(TroubleKind::Overloaded, "it has no number left for this request")
+        .with_retry_after(Some(Duration::from_secs(1)))
 }
 
 /// The request that a malformed answer was for.
@@ -462,6 +486,8 @@ fn malformed_number(malformed: &envelope::Malformed<'_>) -> Option<u64> {
 mod ask_tests;
 #[cfg(test)]
 mod era_tests;
+#[cfg(test)]
+mod front_tests;
 #[cfg(test)]
 pub(super) mod stage;
 #[cfg(test)]

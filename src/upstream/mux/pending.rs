@@ -9,6 +9,14 @@ use crate::upstream::handle::{Client, Task};
 /// One request that the server has not answered.
 pub(super) struct Pending {
     pub(super) work: Work,
+    /// When it came.
+    pub(super) arrived: Instant,
+    /// How often it was sent, to any link.
+    pub(super) attempts: u8,
+    /// Whether its client has heard of it already.
+    pub(super) told: bool,
+    /// Whether its server had to wait for somebody.
+    pub(super) waited: bool,
     /// When it was sent first.
     pub(super) since: Instant,
     /// When the server last said something about it.
@@ -100,7 +108,21 @@ pub(super) enum Later {
 
 impl Pending {
     pub(super) fn new(work: Work, now: Instant) -> Self {
-        Self { work, since: now, heard: now, offset: 0, bytes: 0, repeated: false, rounds: 0, asked: 0, input: None }
+        Self {
+            work,
+            arrived: now,
+            attempts: 0,
+            told: false,
+            waited: false,
+            since: now,
+            heard: now,
+            offset: 0,
+            bytes: 0,
+            repeated: false,
+            rounds: 0,
+            asked: 0,
+            input: None,
+        }
     }
 
     pub(super) fn is_own(&self) -> bool {

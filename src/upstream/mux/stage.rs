@@ -13,6 +13,7 @@ use crate::mcp::{Features, Level, Method, Parcel, Profile, Revision};
 use crate::pool::Key;
 use crate::upstream::directory::Directory;
 use crate::upstream::embedded::{self, Embedded, Tools};
+use crate::upstream::front;
 use crate::upstream::handle::{Client, Errand, Task, Upstream};
 use crate::upstream::link::{Arrived, Outgoing, Purpose, What};
 use crate::upstream::loudness::Loudness;
@@ -132,6 +133,12 @@ impl Stage {
         Self::with(server, Knobs::default(), false)
     }
 
+    /// Over HTTP; what fails is not tried again.
+    pub(crate) fn without_retries(server: Revision) -> Self {
+        let front = front::Knobs { retry_percent: 0, ..front::Knobs::default() };
+        Self::with(server, Knobs { front, ..Knobs::default() }, true)
+    }
+
     pub(crate) fn with(server: Revision, knobs: Knobs, http: bool) -> Self {
         Self::of(server, knobs, http, None)
     }
@@ -165,7 +172,7 @@ impl Stage {
     pub(crate) fn call(&mut self, parcel: Parcel, client: Client) -> Caller {
         let (ticket, caller) = self.ticket();
         let place = self.seats.take().expect("a place");
-        self.errand(Errand::Call(Box::new(Task { parcel, ticket, place, client })));
+        self.errand(Errand::Call(Box::new(Task { parcel, ticket, place, client, permit: None })));
         caller
     }
 

@@ -8,6 +8,7 @@ use super::stage::{LEVELS, Stage, client, parcel, watcher};
 use super::*;
 use crate::actor::Letter;
 use crate::mcp::{Level, Parcel};
+use crate::upstream::front;
 use crate::upstream::handle::Client;
 
 const LEGACY: Revision = Revision::V2025_11_25;
@@ -161,7 +162,13 @@ fn a_call_that_was_cancelled_before_it_was_sent_is_not_sent() {
     let (ticket, caller) = stage.ticket();
     drop(caller);
     let place = stage.seats.take().unwrap();
-    stage.errand(Errand::Call(Box::new(Task { parcel: parcel(LEGACY), ticket, place, client: Client::default() })));
+    stage.errand(Errand::Call(Box::new(Task {
+        parcel: parcel(LEGACY),
+        ticket,
+        place,
+        client: Client::default(),
+        permit: None,
+    })));
     assert!(stage.sent.texts.is_empty() && stage.letters().is_empty());
     assert_eq!(stage.seats.taken(), 0);
 }
@@ -324,11 +331,12 @@ fn a_lost_session_keeps_the_call_that_was_turned_away_and_no_other() {
 
 #[test]
 fn too_many_calls_are_refused_by_name() {
-    let mut stage = Stage::with(LEGACY, Knobs { in_flight_max: 1, ..Knobs::default() }, false);
+    let front = front::Knobs { queue_max: 0, ..front::Knobs::default() };
+    let mut stage = Stage::with(LEGACY, Knobs { in_flight_max: 1, front, ..Knobs::default() }, false);
     stage.call(parcel(LEGACY), Client::default());
     let refused = stage.call(parcel(LEGACY), Client::default());
     let error = stage.answer(refused.call).unwrap_err();
-    assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(503), &json!("overloaded")));
+    assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(503), &json!("queue_full")));
 }
 
 #[test]

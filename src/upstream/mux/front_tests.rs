@@ -1,0 +1,194 @@
+//! The multiplexer and what stands in front of it: who waits, who leaves, and what is sent again.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::json;
+
+use super::stage::{Caller, Stage, parcel, reading};
+use super::*;
+use crate::mcp::offer::Entry;
+use crate::mcp::{List, Offer, Parcel};
+use crate::upstream::front;
+use crate::upstream::handle::Client;
+
+const LEGACY: Revision = Revision::V2025_11_25;
+
+fn stage(in_flight_max: usize) -> Stage {
+    Stage::with(LEGACY, Knobs { in_flight_max, ..Knobs::default() }, true)
+}
+
+fn tool(stage: &mut Stage) -> Caller {
+    stage.call(parcel(LEGACY), Client::default())
+}
+
+fn lost() -> Trouble {
+    Trouble::new(TroubleKind::Lost, "reset")
+}
+
+/// Lets the pause before a retry pass; how many requests were sent since.
+fn sent_again(stage: &mut Stage) -> usize {
+    let before = stage.sent.texts.len();
+    stage.passes(Duration::from_millis(500));
+    stage.sent.texts.len() - before
+}
+
+#[test]
+fn who_waits_is_sent_when_a_place_is_free() {
+    let mut stage = stage(1);
+    let first = tool(&mut stage);
+    let number = stage.number();
+    let second = tool(&mut stage);
+    assert_eq!((stage.sent.texts.len(), stage.upstream.counts.queued.load(Relaxed)), (1, 1));
+    stage.answers(number, "{}");
+    stage.answer(first.call).unwrap();
+    assert_eq!((stage.sent.texts.len(), stage.upstream.counts.queued.load(Relaxed)), (2, 0));
+    stage.answers(stage.number(), "{}");
+    stage.answer(second.call).unwrap();
+    assert_eq!((stage.seats.taken(), stage.upstream.counts.in_flight.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn who_leaves_while_it_waits_gives_its_place_back_and_the_server_hears_nothing() {
+    let mut stage = stage(1);
+    let _first = tool(&mut stage);
+    let second = tool(&mut stage);
+    assert_eq!(stage.seats.taken(), 2);
+    drop(second.cancel);
+    stage.errands();
+    assert_eq!((stage.seats.taken(), stage.upstream.counts.queued.load(Relaxed)), (1, 0));
+    assert_eq!((stage.sent.texts.len(), stage.letters().len()), (1, 0));
+}
+
+#[test]
+fn who_leaves_while_it_is_sent_from_the_queue_is_not_sent() {
+    let mut stage = stage(1);
+    let first = tool(&mut stage);
+    let number = stage.number();
+    let second = tool(&mut stage);
+    drop(second.cancel);
+    stage.answers(number, "{}");
+    stage.answer(first.call).unwrap();
+    stage.errands();
+    assert_eq!((stage.sent.texts.len(), stage.seats.taken()), (1, 0));
+    assert_eq!(stage.upstream.counts.in_flight.load(Relaxed), 0);
+}
+
+#[test]
+fn a_refused_call_says_why_and_when_to_come_again() {
+    let front = front::Knobs { queue_max: 1, ..front::Knobs::default() };
+    let mut stage = Stage::with(LEGACY, Knobs { in_flight_max: 1, front, ..Knobs::default() }, true);
+    let _calls = [tool(&mut stage), tool(&mut stage)];
+    let refused = tool(&mut stage);
+    let error = stage.answer(refused.call).unwrap_err();
+    assert_eq!((&error["data"]["upstream"], &error["data"]["reason"]), (&json!("files"), &json!("queue_full")));
+    assert!(error["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 0) && error["data"]["retry"] == true);
+    assert_eq!(stage.upstream.counts.shed.get(front::Shed::QueueFull), 1);
+    assert_eq!(stage.seats.taken(), 2);
+}
+
+#[test]
+fn what_was_not_processed_is_sent_again_under_another_number_and_its_client_hears_nothing() {
+    let mut stage = stage(10);
+    let caller = tool(&mut stage);
+    let number = stage.number();
+    stage.fails(Some(number), Trouble::new(TroubleKind::Overloaded, ""));
+    assert_eq!((stage.letters().len(), stage.upstream.counts.queued.load(Relaxed)), (0, 1));
+    assert_eq!(sent_again(&mut stage), 1);
+    assert_ne!(stage.number(), number);
+    stage.answers(stage.number(), "{}");
+    stage.answer(caller.call).unwrap();
+    assert_eq!((stage.upstream.counts.retries.load(Relaxed), stage.seats.taken()), (1, 0));
+}
+
+#[test]
+fn a_tool_that_may_have_run_is_not_run_again_unless_its_server_allows_it() {
+    let mut stage = stage(10);
+    let caller = tool(&mut stage);
+    stage.fails(Some(stage.number()), lost());
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "lost");
+    assert_eq!(sent_again(&mut stage), 0);
+    let mut offer = Offer::default();
+    for (name, hints) in [("echo", r#"{"idempotentHint":true}"#), ("other", r#"{"readOnlyHint":false}"#)] {
+        let text = format!(r#"{{"name":"{name}","annotations":{hints}}}"#);
+        offer.lists[List::Tools.index()].push(Entry { key: name.into(), text: text.into() });
+    }
+    stage.mux.gate.offered(&offer);
+    let _caller = tool(&mut stage);
+    stage.fails(Some(stage.number()), lost());
+    assert_eq!((stage.letters().len(), sent_again(&mut stage)), (0, 1));
+}
+
+#[test]
+fn a_read_is_sent_again_but_not_for_ever_and_not_once_its_client_has_heard_of_it() {
+    let mut stage = stage(10);
+    let caller = stage.call(reading("a://b", LEGACY), Client::default());
+    stage.fails(Some(stage.number()), lost());
+    assert_eq!(sent_again(&mut stage), 1);
+    stage.fails(Some(stage.number()), lost());
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["reason"], "lost", "the budget is spent");
+    // Ten more calls earn one retry.
+    for _ in 0..10 {
+        let caller = tool(&mut stage);
+        stage.answers(stage.number(), "{}");
+        stage.answer(caller.call).unwrap();
+    }
+    let told = stage.call(Parcel { progress: true, ..reading("a://b", LEGACY) }, Client::default());
+    let number = stage.number();
+    stage.says(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":1,"progressToken":{number}}}}}"#
+    ));
+    assert_eq!(stage.letters().len(), 1);
+    stage.fails(Some(number), lost());
+    assert_eq!(stage.answer(told.call).unwrap_err()["data"]["reason"], "lost");
+}
+
+#[test]
+fn what_answers_a_question_is_sent_once() {
+    let mut stage = stage(10);
+    for more in [r#","requestState":"s""#, r#","inputResponses":{}"#] {
+        let params = format!("{}{more}", parcel(LEGACY).params).into();
+        let caller = stage.call(Parcel { params, ..parcel(LEGACY) }, Client::default());
+        stage.fails(Some(stage.number()), Trouble::new(TroubleKind::Overloaded, ""));
+        stage.answer(caller.call).unwrap_err();
+    }
+}
+
+#[test]
+fn who_leaves_while_it_waits_for_its_second_try_is_not_tried_again() {
+    let mut stage = stage(10);
+    let caller = tool(&mut stage);
+    stage.fails(Some(stage.number()), Trouble::new(TroubleKind::Overloaded, ""));
+    drop(caller.cancel);
+    stage.errands();
+    assert_eq!((sent_again(&mut stage), stage.seats.taken()), (0, 0));
+}
+
+#[test]
+fn a_gateway_behind_us_that_says_when_it_has_room_is_left_alone_until_then() {
+    let mut stage = stage(10);
+    let caller = tool(&mut stage);
+    let number = stage.number();
+    stage.says(&format!(
+        r#"{{"jsonrpc":"2.0","id":{number},"error":{{"code":503,"message":"m","data":{{"retryAfterMs":2000}}}}}}"#
+    ));
+    assert_eq!(stage.answer(caller.call).unwrap_err()["data"]["retryAfterMs"], 2_000, "as it came");
+    let _waits = tool(&mut stage);
+    assert_eq!(stage.sent.texts.len(), 1);
+    stage.passes(Duration::from_millis(1_999));
+    assert_eq!(stage.sent.texts.len(), 1);
+    stage.passes(Duration::from_millis(1));
+    assert_eq!(stage.sent.texts.len(), 2);
+}
+
+#[test]
+fn who_waits_for_a_link_that_does_not_come_back_is_told() {
+    let mut stage = stage(1);
+    let sent = tool(&mut stage);
+    let waits = tool(&mut stage);
+    let away = Trouble::new(TroubleKind::Exited, "").unsent();
+    stage.mux.end(&away, stage.now, &stage.sent);
+    stage.answer(sent.call).unwrap_err();
+    stage.mux.drop_kept(&away);
+    assert_eq!(stage.answer(waits.call).unwrap_err()["data"]["reason"], "exited");
+    assert_eq!((stage.seats.taken(), stage.upstream.counts.queued.load(Relaxed)), (0, 0));
+}
