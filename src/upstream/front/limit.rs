@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const LEFT: f64 = 0.9;
 /// Rounds of one more each, before the steps double.
 const CAREFUL_ROUNDS: u32 = 8;
+/// Silence alone lowers it no further: one call that hangs says little of how many more the server could serve, and must
+/// not keep all others waiting behind the long ones.
+const SILENT_MIN: usize = 16;
 /// How long the most that was in flight is remembered, at least; twice that at most.
 const PEAK: Duration = Duration::from_secs(5);
 
@@ -73,19 +76,20 @@ impl Limit {
 
     /// The server has said of a call that it has no room. `in_flight` were, with this one. True if the limit was lowered.
     pub(super) fn refused(&mut self, in_flight: usize, sent: Instant, now: Instant) -> bool {
-        self.lower(in_flight, sent, now)
+        self.lower(in_flight, 1, sent, now)
     }
 
     /// The server has not answered a call in time: it may have been at work on as many as were ever in flight meanwhile.
     pub(super) fn timed_out(&mut self, in_flight: usize, sent: Instant, now: Instant) -> bool {
-        self.lower(in_flight.max(self.peaks[0]).max(self.peaks[1]), sent, now)
+        let least = SILENT_MIN.min(self.now);
+        self.lower(in_flight.max(self.peaks[0]).max(self.peaks[1]), least, sent, now)
     }
 
-    fn lower(&mut self, from: usize, sent: Instant, now: Instant) -> bool {
+    fn lower(&mut self, from: usize, least: usize, sent: Instant, now: Instant) -> bool {
         if self.lowered.is_some_and(|lowered| sent <= lowered) {
             return false;
         }
-        self.now = ((from.min(self.now) as f64 * LEFT) as usize).max(1);
+        self.now = ((from.min(self.now) as f64 * LEFT) as usize).max(least);
         (self.answers, self.rounds, self.step, self.lowered) = (0, 0, 1, Some(now));
         true
     }
@@ -157,5 +161,13 @@ mod tests {
         limit.entered(500);
         limit.timed_out(1, start, start + SECOND);
         assert_eq!(limit.get(), 450);
+        for round in 2..100 {
+            limit.timed_out(1, start + SECOND * round, start + SECOND * round);
+            limit.answered(false, 1, start + SECOND * round);
+        }
+        assert_eq!(limit.get(), SILENT_MIN);
+        limit.refused(12, start + SECOND * 100, start + SECOND * 100);
+        limit.timed_out(5, start + SECOND * 101, start + SECOND * 101);
+        assert_eq!(limit.get(), 10, "lower still is its own word");
     }
 }

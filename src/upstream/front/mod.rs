@@ -4,8 +4,8 @@
 //! joins it to tickets and counters.
 //!
 //! The rules, with S for how long a call takes and C for how many are in flight at most:
-//! - C is lowered by a tenth when the server says that it has no room (429, 503) or does not answer in time, and raised by
-//!   one a round while it is needed. A `Retry-After` stops all sending until then.
+//! - C is lowered by a tenth when the server says that it has no room (429, 503) or does not answer in time (then to 16 at
+//!   least), and raised by one a round while it is needed. A `Retry-After` stops all sending until then.
 //! - A call waits if it may expect to be served in time: place x S / C + S before its deadline, and not over half of the
 //!   target wait. All others are refused at once, with the time when there will be room.
 //! - The target is `queue_target_ms`; by itself nine tenths of what the deadline leaves beside S. Never below 2 S / C:

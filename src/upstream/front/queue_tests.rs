@@ -98,7 +98,7 @@ fn who_comes_and_goes_has_no_more_than_its_share() {
     let mut served = Vec::new();
     (0..2_000).for_each(|_| _ = line.push(who(1, 10, 0, 1)));
     for _ in 0..1_000 {
-        if !line.queue.classes[&Reverse(0)].accounts.get(&Tenant(2)).is_some_and(|account| account.len > 0) {
+        if line.queue.classes[&Reverse(0)].accounts.get(&Tenant(2)).is_none_or(|account| account.len == 0) {
             line.push(who(2, 1, 0, 2));
         }
         served.extend(line.served(1));
