@@ -40,6 +40,9 @@ pub(super) use gate::{Gate, Go, is_queued};
 
 /// Longest pause that a server's `Retry-After` makes: a server that says a day may be well in an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Longest pause of the server that a call waits for here to be tried again: beyond that its client is told, and may come
+/// back itself.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What is added at most to the time when there is room, because others were told to come then.
 const CROWD_MAX: Duration = Duration::from_secs(60);
 /// What one call is taken to last before any was answered.
@@ -327,12 +330,14 @@ impl<T> Front<T> {
     /// # Errors
     /// The call, if it is not to be tried again.
     fn retry(&mut self, call: T, who: Who, (arrived, attempts): (Instant, u8), now: Instant) -> Result<u64, T> {
-        let due = now + self.pause(now) + budget::pause(attempts, self.dice());
+        let pause = self.pause(now);
+        let due = now + pause + budget::pause(attempts, self.dice());
         let deadline = (!self.knobs.deadline.is_zero()).then(|| arrived + self.knobs.deadline);
         let served = due + self.pace.mean().unwrap_or_default();
         let in_time = deadline.is_none_or(|deadline| served <= deadline);
         let room = self.queued() < self.knobs.queue_max && self.breaker.is_closed();
-        if attempts >= ATTEMPTS_MAX || !in_time || !room || !self.budget.spend() {
+        let soon = pause <= RETRY_PAUSE_MAX;
+        if attempts >= ATTEMPTS_MAX || !soon || !in_time || !room || !self.budget.spend() {
             return Err(call);
         }
         let number = self.queue.number();

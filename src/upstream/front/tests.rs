@@ -333,6 +333,16 @@ fn retries_keep_to_their_number_their_deadline_and_their_budget() {
 }
 
 #[test]
+fn a_call_waits_for_its_retry_only_as_long_as_its_client_would() {
+    for (pause, waits) in [(RETRY_PAUSE_MAX, true), (RETRY_PAUSE_MAX + Duration::from_millis(1), false)] {
+        let mut stage = Stage::of(10, 10);
+        stage.goes();
+        stage.ends(Ending::Overloaded(Some(pause)));
+        assert_eq!(stage.front.retry(1, who(0), (stage.now, 1), stage.now).is_ok(), waits, "{pause:?}");
+    }
+}
+
+#[test]
 fn who_leaves_frees_its_place_wherever_it_waits() {
     let mut stage = Stage::of(1, 2);
     stage.goes();
