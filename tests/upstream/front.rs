@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,14 +38,12 @@ fn calls_beyond_the_places_wait_in_order_and_one_beyond_the_queue_is_refused() {
     let lakh = Process::in_front_of_scripted_with("in_flight_max = 2\nqueue_max = 3");
     let mut peer = Peer::line(lakh.clients);
     for id in 1..=5 {
-        peer.say(&sleep(id, 200));
+        peer.say(&sleep(id, if id < 3 { 2_000 } else { 50 }));
     }
     assert!(eventually(|| shown(&lakh, "scripted")["queued"] == 3));
-    let began = Instant::now();
     let refused = peer.ask(&sleep(6, 0));
     assert_refused(&refused, "queue_full");
-    assert_eq!(refused["id"], 6);
-    assert!(began.elapsed() < Duration::from_millis(200), "at once: {:?}", began.elapsed());
+    assert_eq!(refused["id"], 6, "at once: before any other is answered");
     let mut ids: Vec<u64> = (1..=5).map(|_| peer.hear_message()["id"].as_u64().expect("an id")).collect();
     // Two at a time, so that the two of a pair may be answered in any order.
     ids[..2].sort_unstable();
@@ -83,7 +80,7 @@ fn who_cancels_or_leaves_while_it_waits_frees_its_place_at_once() {
 fn one_client_that_asks_much_does_not_keep_another_waiting() {
     let lakh = Process::in_front_of_scripted_with("in_flight_max = 1\nqueue_max = 20");
     let (mut greedy, mut modest) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
-    (1..=21).for_each(|id| greedy.say(&sleep(id, 50)));
+    (1..=21).for_each(|id| greedy.say(&sleep(id, 200)));
     assert!(eventually(|| shown(&lakh, "scripted")["queued"].as_u64() >= Some(15)));
     let answer = modest.ask(&sleep(1, 0));
     assert_eq!(text_of(&answer), "1");
@@ -164,7 +161,7 @@ fn a_server_that_does_not_answer_is_left_alone_until_it_is_well() {
 fn with_a_session_for_each_client_all_sessions_share_the_places() {
     let lakh = Process::in_front_of_scripted_with("sharing = \"per-session\"\nin_flight_max = 2\nqueue_max = 1");
     let mut peers: Vec<Peer> = (0..4).map(|_| Peer::line(lakh.clients)).collect();
-    peers[0].say(&sleep(1, 500));
+    peers[0].say(&sleep(1, 3_000));
     peers[1].say(&sleep(1, 60_000));
     assert!(eventually(|| shown(&lakh, "scripted")["in_flight"] == 2));
     peers[2].say(&sleep(1, 0));
