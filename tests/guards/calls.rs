@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::peer::http::Http;
 use crate::peer::{Gateway, Peer, call, request, scripted, text_of};
-use crate::{agrees, echo, metric, refused, sleep, told};
+use crate::{agrees, bare, echo, metric, refused, sleep, told};
 
 /// In front of a server that is marked so, for clients with this plan. 2 a minute: one more each 30 s.
 fn in_front_of(upstream: Upstream, plan: Plan) -> Gateway {
@@ -127,21 +127,21 @@ fn another_address_has_a_rate_of_its_own() {
 
 #[test]
 fn in_an_emergency_no_call_is_taken_and_those_in_flight_go_on() {
-    let gateway = Gateway::start(|config| config.monitor.interval_ms = 3_600_000);
-    let mut peer = gateway.neighbour();
-    let mut http = Http::open(gateway.clients(), "2025-11-25");
-    peer.say(&call(1, "sleep", &json!({"ms": 1_500})));
+    let (house, shard) = bare();
+    let mut peer = Peer::line(shard.clients);
+    let mut http = Http::open(shard.clients, "2025-11-25");
+    peer.say(&call(1, "sleep", &json!({"ms": 5_000})));
     assert!(peer.is_answered(2));
-    gateway.house().pressure.set(Zone::Emergency, Zone::Safe);
+    house.pressure.set(Zone::Emergency, Zone::Safe);
     for (id, wanted) in [(3, echo(3)), (4, sleep(4))] {
         let refusal = peer.ask(&wanted);
         assert_eq!((told(&refusal), &refusal["id"]), ((503, 5_000), &json!(id)));
     }
     let answer = http.post(&echo(5));
     assert!(answer.status == 503 && agrees(&answer), "{answer:?}");
-    assert!(refused(&gateway, Refusal::Emergency, 3));
-    assert!(peer.is_answered(6), "it is there");
+    assert_eq!(house.seats.refusals.get(Refusal::Emergency), 3);
     assert_eq!(peer.hear_message()["id"], 1, "what was begun is answered");
-    gateway.house().pressure.set(Zone::Critical, Zone::Safe);
+    assert!(peer.is_answered(6), "it is there");
+    house.pressure.set(Zone::Critical, Zone::Safe);
     assert!(peer.ask(&echo(7))["result"].is_object());
 }

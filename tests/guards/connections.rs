@@ -1,16 +1,17 @@
 //! Seats for connections: of one address, at a rate, and while the house is nearly full.
 
+use std::net::SocketAddr;
+
 use lakh::conn::Parting;
 use lakh::guard::{Refusal, Zone};
 use serde_json::json;
 
 use crate::peer::http::Http;
 use crate::peer::{Gateway, Heard, Peer, eventually, request, upgrade};
-use crate::{refused, told};
+use crate::{bare, refused, told};
 
 /// What a client is told that may not come in, in each dialect.
-fn turned_away(gateway: &Gateway, status: &str, code: i64) {
-    let to = gateway.clients();
+fn turned_away(to: SocketAddr, status: &str, code: i64) {
     let mut line = Peer::connect(to);
     let refusal = line.ask(&request(77, "initialize", &json!({})));
     assert_eq!((&refusal["id"], told(&refusal)), (&json!(77), (code, 5_000)));
@@ -30,7 +31,7 @@ fn one_address_has_so_many_seats() {
     let mut guests: Vec<Peer> = (0..2).map(|_| gateway.neighbour()).collect();
     guests.push(Peer::websocket(gateway.clients()));
     assert!(refused(&gateway, Refusal::AddressFull, 0), "the third has the last seat");
-    turned_away(&gateway, "HTTP/1.1 503 ", 503);
+    turned_away(gateway.clients(), "HTTP/1.1 503 ", 503);
     assert!(refused(&gateway, Refusal::AddressFull, 3));
     let mut other = Peer::connect_from([127, 0, 0, 2], gateway.clients());
     assert!(other.is_answered(1), "another address has its own");
@@ -59,20 +60,21 @@ fn arrivals_are_let_in_at_their_rate_and_told_to_come_again() {
 
 #[test]
 fn in_the_critical_zone_nobody_new_comes_in_and_those_who_are_in_stay() {
-    let gateway = Gateway::start(|config| config.monitor.interval_ms = 3_600_000);
-    let (mut line, mut websocket) = (gateway.neighbour(), Peer::websocket(gateway.clients()));
-    let mut http = Http::open(gateway.clients(), "2025-11-25");
-    gateway.house().pressure.set(Zone::Warning, Zone::Safe);
-    assert!(gateway.neighbour().is_answered(1), "a warning is for the operator");
-    gateway.house().pressure.set(Zone::Critical, Zone::Safe);
-    turned_away(&gateway, "HTTP/1.1 503 ", 503);
-    assert!(refused(&gateway, Refusal::Critical, 3));
-    assert!(eventually(|| gateway.house().ledger.partings.get(Parting::Refused) == 3));
-    assert!(line.is_answered(1) && websocket.is_answered(1));
+    let (house, shard) = bare();
+    let (mut line, mut websocket) = (Peer::line(shard.clients), Peer::websocket(shard.clients));
+    let mut http = Http::open(shard.clients, "2025-11-25");
+    house.pressure.set(Zone::Warning, Zone::Safe);
+    let mut warned = Peer::line(shard.clients);
+    assert!(warned.is_answered(1), "a warning is for the operator");
+    house.pressure.set(Zone::Critical, Zone::Safe);
+    turned_away(shard.clients, "HTTP/1.1 503 ", 503);
+    assert_eq!(house.seats.refusals.get(Refusal::Critical), 3);
+    assert!(eventually(|| house.ledger.partings.get(Parting::Refused) == 3));
+    assert!(line.is_answered(1) && websocket.is_answered(1) && warned.is_answered(2));
     assert_eq!(http.post(&crate::echo(1)).status, 200, "and work is taken");
     let mut sibling = http.sibling();
     assert_eq!((sibling.post(&crate::echo(2)).status, sibling.post(&crate::echo(3)).status), (200, 200));
-    assert!(gateway.house().lobby.taken() == 0 && gateway.holds(4), "who has a session is in");
-    gateway.house().pressure.set(Zone::Safe, Zone::Safe);
-    assert!(gateway.neighbour().is_answered(1));
+    assert!(eventually(|| (house.lobby.taken(), house.seats.taken()) == (0, 5)), "who has a session is in");
+    house.pressure.set(Zone::Safe, Zone::Safe);
+    assert!(Peer::line(shard.clients).is_answered(1));
 }

@@ -10,10 +10,13 @@ mod peer;
 mod sessions;
 mod tenants;
 
+use std::sync::Arc;
+
+use lakh::conn::{Connections, House};
 use lakh::guard::Refusal;
 use lakh::meter::Named;
 use peer::http::Http;
-use peer::{Gateway, call};
+use peer::{Gateway, Shard, call, mcp};
 use serde_json::{Value, json};
 
 /// What `/metrics` says of this.
@@ -27,6 +30,15 @@ fn metric(gateway: &Gateway, name: &str) -> u64 {
 fn refused(gateway: &Gateway, refusal: Refusal, count: u64) -> bool {
     let published = metric(gateway, &format!("lakh_refusals_total{{reason=\"{}\"}}", refusal.name()));
     (gateway.house().seats.refusals.get(refusal), published) == (count, count)
+}
+
+/// A shard by itself: nobody looks how full the house is, so that a test says it.
+fn bare() -> (Arc<House>, Shard) {
+    let guard = lakh::guard::Config { idle_ms_min: 1_000, ..lakh::guard::Config::default() };
+    let house = House::new(lakh::conn::Config::default(), lakh::wire::Config::default(), &guard, 1);
+    let house = Arc::new(house);
+    let (service, inside) = (mcp(&house), Arc::clone(&house));
+    (house, Shard::run(move || Connections::new(inside, 300, service)))
 }
 
 fn echo(id: u64) -> Value {

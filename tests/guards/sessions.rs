@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::peer::http::Http;
 use crate::peer::{Gateway, request};
-use crate::refused;
+use crate::{bare, refused};
 
 fn initialize() -> Value {
     let info = json!({"name": "late", "version": "1"});
@@ -37,14 +37,14 @@ fn the_last_session_is_opened_and_one_more_is_refused_while_those_that_are_in_st
 
 #[test]
 fn in_the_critical_zone_no_session_is_opened() {
-    let gateway = Gateway::start(|config| config.monitor.interval_ms = 3_600_000);
-    let mut client = Http::open(gateway.clients(), "2025-11-25");
-    let mut late = Http::connect(gateway.clients());
+    let (house, shard) = bare();
+    let mut client = Http::open(shard.clients, "2025-11-25");
+    let mut late = Http::connect(shard.clients);
     assert_eq!(late.ask("OPTIONS /mcp", "").status, 204, "it is in");
-    gateway.house().pressure.set(Zone::Critical, Zone::Safe);
+    house.pressure.set(Zone::Critical, Zone::Safe);
     let answer = late.post(&initialize());
     assert_eq!((answer.status, answer.line("retry-after")), (503, Some("5")));
-    assert!(refused(&gateway, Refusal::Critical, 1) && late.is_closed());
+    assert!(house.seats.refusals.get(Refusal::Critical) == 1 && late.is_closed());
     assert_eq!(client.post(&crate::echo(1)).status, 200);
-    assert_eq!(gateway.house().http_sessions(), 1);
+    assert_eq!(house.http_sessions(), 1);
 }
