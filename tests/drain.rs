@@ -18,14 +18,14 @@ fn what_is_in_flight_is_answered_and_then_all_end() {
     let (mut idle, mut busy) = (Peer::line(process.clients), Peer::line(process.clients));
     let (mut websocket, mut busy_websocket) = (Peer::websocket(process.clients), Peer::websocket(process.clients));
     for peer in [&mut busy, &mut busy_websocket] {
-        peer.say(&call(7, "sleep", &json!({"ms": 1_500})));
+        peer.say(&call(7, "sleep", &json!({"ms": 4_000})));
         assert!(peer.is_answered(1));
     }
     let asked = Instant::now();
     process.signal(SIGTERM);
     assert_eq!(idle.hear(), Heard::End);
     assert_eq!(websocket.hear(), Heard::Close(1001));
-    assert!(asked.elapsed() < Duration::from_millis(1_400), "those who wait for nothing go at once");
+    assert!(asked.elapsed() < Duration::from_millis(3_900), "those who wait for nothing go at once");
     assert!(
         eventually(|| TcpStream::connect_timeout(&process.clients, PATIENCE).is_err()),
         "no new clients while others are still served"
@@ -33,7 +33,7 @@ fn what_is_in_flight_is_answered_and_then_all_end() {
     assert!(process.ended_within(Duration::ZERO).is_none(), "it ended with answers owed");
     for (peer, end) in [(&mut busy, Heard::End), (&mut busy_websocket, Heard::Close(1001))] {
         let answer = peer.hear_message();
-        assert_eq!((&answer["id"], &answer["result"]["structuredContent"]["sleptMs"]), (&json!(7), &json!(1_500)));
+        assert_eq!((&answer["id"], &answer["result"]["structuredContent"]["sleptMs"]), (&json!(7), &json!(4_000)));
         assert_eq!(peer.hear(), end);
     }
     let status = process.ended_within(Duration::from_secs(10)).expect("it ends long before its 30 s");

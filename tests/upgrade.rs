@@ -19,7 +19,7 @@ use serde_json::json;
 use peer::http::Http;
 use peer::{Heard, PATIENCE, Peer, Process, call, eventually};
 
-/// A gateway that has paused for longer may be told to go between two calls, and its client may not know yet: half a
+/// A client that has paused for longer, on a busy machine, may be told to go between two calls and not know it yet: half a
 /// second is the rule, and this is on the safe side of it.
 const PAUSE: Duration = Duration::from_millis(400);
 

@@ -6,9 +6,9 @@ use super::{Bench, Connections};
 use crate::actor::{Desk, Readiness, Tick};
 use crate::pool::Key;
 
-/// Who has neither said nor been told anything for so long is quiet: half a second. A client that calls again as soon as it
-/// has its answer is not, and is not parted while its next call may be on the way.
-const QUIET: Tick = 2;
+/// Who has neither said nor been told anything for so long is quiet: half a second at least, as ticks are counted. A client
+/// that calls again as soon as it has its answer is not, and is not parted while its next call may be on the way.
+const QUIET: Tick = 3;
 
 /// How far a shard's drain has come.
 #[derive(Debug, Clone, Copy)]
