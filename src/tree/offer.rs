@@ -110,8 +110,11 @@ impl Tree {
                     Err(error) => return Err(format!("upgrade_socket: {error}")),
                 }
             }
-            // Whoever supervises this life holds it for as long as the process lives.
-            offer.withdraw();
+            // Whoever supervises this life holds it for as long as the process lives. A successor puts its own in this place,
+            // at this very moment perhaps: then there is nothing to take away.
+            if !services.was_handed_over() {
+                offer.withdraw();
+            }
             Ok(())
         };
         self.supervise("services", "successor", life)
