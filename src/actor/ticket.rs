@@ -1,7 +1,7 @@
 //! The right to answer one call, exactly once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Answer, Inbox, Letter, Mail, Question};
 use crate::pool::Key;
@@ -20,7 +20,6 @@ pub struct Ticket {
 /// The caller's end of a [`Ticket`]: dropping it, or the connection that holds it, cancels the call.
 pub struct CancelHandle {
     shared: Arc<Shared>,
-    server: Arc<dyn Serves>,
 }
 
 /// Whoever serves calls, as those who wait for them see it.
@@ -42,6 +41,8 @@ struct Shared {
     cancelled: AtomicBool,
     /// Where it is served, or [`UNSERVED`].
     slot: AtomicU64,
+    /// By whom. Locked only when a call changes hands or is cancelled.
+    server: Mutex<Arc<dyn Serves>>,
 }
 
 /// Not served yet, or not any more.
@@ -60,9 +61,15 @@ impl CancelHandle {
 impl Drop for CancelHandle {
     fn drop(&mut self) {
         self.shared.cancelled.store(true, Ordering::SeqCst);
-        match self.shared.slot.load(Ordering::SeqCst) {
-            UNSERVED => {}
-            slot => self.server.cancel(slot),
+        if self.shared.slot.load(Ordering::SeqCst) == UNSERVED {
+            return;
+        }
+        // Once more, with the lock: a slot is one of this server's, or of nobody's.
+        let serves = self.shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slot, server) = (self.shared.slot.load(Ordering::SeqCst), Arc::clone(&serves));
+        drop(serves);
+        if slot != UNSERVED {
+            server.cancel(slot);
         }
     }
 }
@@ -79,8 +86,9 @@ impl Ticket {
             unread: AtomicU32::new(0),
             cancelled: AtomicBool::new(false),
             slot: AtomicU64::new(UNSERVED),
+            server: Mutex::new(server),
         });
-        let handle = CancelHandle { shared: Arc::clone(&shared), server };
+        let handle = CancelHandle { shared: Arc::clone(&shared) };
         (Self { inbox, to, call, shared, settled: false }, handle)
     }
 
@@ -90,6 +98,14 @@ impl Ticket {
     pub fn serve_as(&self, slot: u64) -> bool {
         self.shared.slot.store(slot, Ordering::SeqCst);
         !self.is_cancelled()
+    }
+
+    /// Another one serves the call from now on, as soon as it has a slot for it. If it is cancelled by now, nobody will be
+    /// told.
+    pub fn pass_to(&self, server: Arc<dyn Serves>) {
+        let mut serves = self.shared.server.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.slot.store(UNSERVED, Ordering::SeqCst);
+        *serves = server;
     }
 
     /// Whether nobody waits any more.
@@ -256,6 +272,27 @@ mod tests {
         assert_eq!(server.slots(), [4]);
         ticket.discard();
         assert_eq!(answers(&inbox), [], "cancelled calls are not answered");
+    }
+
+    #[test]
+    fn a_call_that_changes_hands_is_cancelled_where_it_is() {
+        let (_poll, inbox) = inbox();
+        let (ticket, handle, first) = ticket(&inbox);
+        assert!(ticket.serve_as(4));
+        let second = Arc::new(Cancelled::default());
+        ticket.pass_to(Arc::clone(&second) as Arc<dyn Serves>);
+        assert!(ticket.serve_as(4), "the same number means another call there");
+        drop(handle);
+        assert_eq!((first.slots(), second.slots()), (vec![], vec![4]));
+        ticket.discard();
+        let (ticket, handle, first) = self::ticket(&inbox);
+        assert!(ticket.serve_as(5));
+        ticket.pass_to(Arc::clone(&second) as Arc<dyn Serves>);
+        drop(handle);
+        assert!(first.slots().is_empty() && ticket.is_cancelled(), "nobody has it: who takes it sees that");
+        assert!(!ticket.serve_as(6));
+        ticket.discard();
+        assert_eq!(second.slots(), [4]);
     }
 
     #[test]

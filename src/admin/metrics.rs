@@ -291,6 +291,7 @@ fn fronts(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result {
         "Calls sent again because they had failed",
         each(|one| one.retries),
     )?;
+    stand_ins(sheet, all)?;
     let shed = all.iter().flat_map(|(one, _)| {
         one.shed.iter().map(|(why, count)| (vec![("upstream", one.name.clone()), ("reason", (*why).into())], *count))
     });
@@ -301,6 +302,18 @@ fn fronts(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result {
         BreakerState::ALL.iter().map(move |state| (labels(state), u64::from(state.name() == one.breaker)))
     });
     sheet.gauges("lakh_upstream_breaker", None, "1 for the state that its breaker is in", breakers)
+}
+
+/// Who serves in whose place.
+fn stand_ins(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result {
+    let each =
+        |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
+    let help = "Calls that it did not serve and that went to another upstream";
+    sheet.counters("lakh_upstream_passed_on", None, help, each(|one| one.passed_on))?;
+    let help = "1 while it gets no new calls because it failed where its replicas served";
+    sheet.gauges("lakh_upstream_ejected", None, help, each(|one| u64::from(one.ejected_ms.is_some())))?;
+    let help = "Times that it got no new calls for a while";
+    sheet.counters("lakh_upstream_ejections", None, help, each(|one| one.ejections))
 }
 
 /// As the profiler judged its last readings; absent while nobody can ask it.

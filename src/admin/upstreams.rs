@@ -69,6 +69,14 @@ pub struct UpstreamView {
     pub retries: u64,
     /// `closed`, `open` or `half_open`.
     pub breaker: &'static str,
+    /// The upstream that it is a replica of.
+    pub replica_of: Option<String>,
+    /// Milliseconds until it gets new calls again, while its replicas have them because it failed.
+    pub ejected_ms: Option<u64>,
+    /// Times that this was so.
+    pub ejections: u64,
+    /// Calls that it did not serve and that went to another upstream.
+    pub passed_on: u64,
     /// Times it was connected anew.
     pub restarts: u64,
     /// Sessions of single clients that are open.
@@ -123,6 +131,10 @@ impl UpstreamView {
             shed: counts.shed.iter().map(|(why, count)| (why.name(), count)).collect(),
             retries: counts.retries.load(Relaxed),
             breaker: counts.breaker().name(),
+            replica_of: one.kin.replica_of.clone(),
+            ejected_ms: ejected(handle),
+            ejections: counts.ejections.load(Relaxed),
+            passed_on: counts.passed_on.load(Relaxed),
             restarts: counts.restarts.load(Relaxed),
             sessions: counts.sessions.load(Relaxed),
             strays: counts.strays.load(Relaxed),
@@ -166,18 +178,29 @@ impl fmt::Display for UpstreamView {
         let Self { name, state, since_s, transport, place, sharing, .. } = self;
         writeln!(f, "{name}: {state} for {since_s} s{}", self.details())?;
         write!(f, "    {transport} {place}, {sharing}")?;
+        if let Some(replica_of) = &self.replica_of {
+            write!(f, ", a replica of {replica_of}")?;
+        }
         if let Some(server) = &self.server {
             write!(f, "; {server} {}", self.version.as_deref().unwrap_or_default())?;
         }
         let Self { calls, errors, in_flight, restarts, .. } = self;
         write!(f, "\n    {calls} calls, {errors} errors, {in_flight} in flight, {restarts} restarts")?;
         self.write_front(f)?;
+        if let Some(ms) = self.ejected_ms {
+            write!(f, "\n    it fails: its replicas get its calls for {:.1} s", ms as f64 / 1e3)?;
+        }
         match (&self.last_trouble, self.again_ms) {
             (Some(why), Some(again)) => writeln!(f, "\n    {why}; tried again in {:.1} s", again as f64 / 1e3),
             (Some(why), None) => writeln!(f, "\n    last trouble: {why}"),
             (None, _) => writeln!(f),
         }
     }
+}
+
+fn ejected(upstream: &Upstream) -> Option<u64> {
+    let left = upstream.ways()?.group.as_ref()?.ejected(upstream)?;
+    Some(left.as_millis() as u64)
 }
 
 /// The words of a server on one line of ours.
@@ -217,9 +240,12 @@ files: ready for 5 s, speaks 2025-11-25, 1 tool
         assert_eq!(view.summary(), "down, speaks 2025-11-25, 1 tool: it ended");
         assert!(down.ends_with("it ended; tried again in 1.5 s\n"), "{down}");
         (view.queued, view.limit, view.breaker) = (3, 16, "half_open");
+        (view.replica_of, view.ejected_ms) = (Some("docs".into()), Some(2_500));
         view.shed = BTreeMap::from([("breaker_open", 7), ("queue_full", 0), ("too_late", 2)]);
         let busy = "\n    3 wait for one of 16 places, breaker half_open; not sent: 7 breaker_open, 2 too_late\n";
-        assert!(view.to_string().contains(busy), "{view}");
+        let busy = busy.replace("too_late\n", "too_late\n    it fails: its replicas get its calls for 2.5 s\n");
+        assert!(view.to_string().contains(&busy), "{view}");
+        assert!(view.to_string().contains("    stdio npx files, shared, a replica of docs; Files 1.0\n"), "{view}");
     }
 
     #[test]

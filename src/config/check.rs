@@ -7,7 +7,7 @@ use crate::guard::{Plan as TenantPlan, Roster};
 use crate::meter::host::Host;
 use crate::meter::plan::Plan;
 use crate::meter::shortfall::Shortfall;
-use crate::upstream::config::{One, expanded, is_name, to_name};
+use crate::upstream::config::{One, check_kin, expanded, is_name, to_name};
 use crate::upstream::link::Destination;
 
 /// Everything that is wrong with a configuration, each with its remedy.
@@ -46,6 +46,7 @@ impl Config {
                 Err(unusable) => wrong.extend(unusable.iter().map(ToString::to_string)),
             }
         }
+        wrong.extend(check_kin(&self.upstreams).iter().map(ToString::to_string));
         if wrong.is_empty() { Ok(ready) } else { Err(Unfit(wrong)) }
     }
 

@@ -149,7 +149,7 @@ impl Mcp {
                 if let Some((ticket, place)) = waits {
                     let share = self.house.guards.accounts.of(caller.tenant).share;
                     let client = Client { tenant: caller.tenant, share, ..caller.client(upstream) };
-                    let task = Task { parcel: Parcel::new(call, name), ticket, place, client, permit: None };
+                    let task = Task::new(Parcel::new(call, name), ticket, place, client);
                     upstream.push(Errand::Call(Box::new(task)));
                     if !self.unrung.iter().any(|known| Arc::ptr_eq(known, upstream)) {
                         self.unrung.push(Arc::clone(upstream));
@@ -191,7 +191,7 @@ impl Mcp {
     ) {
         let directory = Arc::clone(self.directory.load());
         let target = Target::Resource(uri);
-        let Some((Server::Upstream(upstream), uri)) = directory.route(&target) else {
+        let Some((Server::Upstream(upstream), uri)) = directory.home(&target) else {
             return self.fault(out, Some(id), Fault::UnknownResource);
         };
         if caller.interests().watches_at(upstream, uri) {
@@ -232,7 +232,7 @@ impl Mcp {
         let mut watches = Vec::new();
         for uri in &listen.uris {
             let target = Target::Resource(Cow::Borrowed(uri));
-            if let Some((Server::Upstream(upstream), uri)) = directory.route(&target) {
+            if let Some((Server::Upstream(upstream), uri)) = directory.home(&target) {
                 let Some(watched) = self.house.watches.take() else {
                     out.truncate(from);
                     return self.refuse(listen.id, guard::Refusal::WatchesFull, None, out);

@@ -13,6 +13,7 @@ use super::Unstarted;
 use crate::config::Config;
 use crate::upstream::config::One;
 use crate::upstream::embedded::{Embedded, Tools};
+use crate::upstream::group;
 use crate::upstream::handle::State;
 use crate::upstream::life::live;
 use crate::upstream::{Directories, Directory, Loudness, Offers, Shared, Upstream};
@@ -43,6 +44,7 @@ pub fn survey(config: &Config, mut tell: impl FnMut(&str)) -> Result<Survey, Uns
     let embedded = Embedded::new(Arc::new(Tools::new(config.embedded.clone(), String::new)), runtime.handle().clone());
     let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded.clone())));
     let handles: Vec<_> = ones.iter().map(|one| Arc::new(Upstream::new(one.name.as_str(), one.per_session))).collect();
+    group::arrange(&ones, &handles);
     let embedded = config.embedded.offered.is_offered(!ones.is_empty()).then_some(embedded);
     // Nobody is connected who could be told of changes.
     let offers = Offers::new(Arc::clone(&directories), config.catalogue.clone(), embedded.clone(), drop);

@@ -17,6 +17,7 @@ use crate::conn::House;
 use crate::mcp::{CatalogueConfig, List};
 use crate::upstream::config::One;
 use crate::upstream::embedded::Embedded;
+use crate::upstream::group;
 use crate::upstream::handle::State;
 use crate::upstream::life::live;
 use crate::upstream::mux::tally::Uses;
@@ -121,6 +122,7 @@ impl Upstreams {
         });
         let handles: Vec<_> = handles.collect();
         let offered = config.embedded.offered.is_offered(!ones.is_empty());
+        group::arrange(&ones, &handles);
         // Before the old ones end: new calls wait at the new ones.
         let embedded = offered.then(|| self.embedded.clone());
         self.offers.configure(config.catalogue.clone(), embedded, &handles);
@@ -230,13 +232,14 @@ impl Upstreams {
     /// How each is, and what its tools were used for.
     pub(super) fn view(&self) -> Vec<(UpstreamView, Uses)> {
         let (directory, living) = (self.directories.load_full(), self.living().clone());
-        let mut tools = vec![0; directory.upstreams().len()];
+        let mut tools: Vec<usize> = Vec::new();
         for entry in directory.catalogue.listing().filter(|entry| entry.list == List::Tools) {
-            tools.get_mut(entry.part).into_iter().for_each(|count| *count += 1);
+            tools.resize(tools.len().max(entry.part + 1), 0);
+            tools[entry.part] += 1;
         }
         let view = |it: &Arc<Living>| {
-            let part = directory.upstreams().iter().position(|handle| Arc::ptr_eq(handle, &it.handle));
-            let tools = part.map_or(0, |part| tools[part]);
+            let is_its = |part: &usize| directory.upstream_of(*part).is_some_and(|known| Arc::ptr_eq(known, &it.handle));
+            let tools = (0..tools.len()).find(is_its).map_or(0, |part| tools[part]);
             (UpstreamView::new(&it.one, &it.handle, tools), it.handle.counts.uses())
         };
         living.iter().map(view).collect()

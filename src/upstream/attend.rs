@@ -90,7 +90,7 @@ pub(super) async fn attend(
 /// Tells whoever waits for an errand that it is not run.
 pub(super) fn refuse(upstream: &Upstream, errand: Errand, trouble: &Trouble, down_for: Option<Duration>) {
     match errand {
-        Errand::Call(task) => upstream.refuse(task.ticket, trouble, down_for),
+        Errand::Call(task) => upstream.turn_down(task, trouble, down_for),
         Errand::Watch { task: Some((ticket, _)), .. } => upstream.refuse(ticket, trouble, down_for),
         _ => {}
     }

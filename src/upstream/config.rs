@@ -3,6 +3,7 @@
 //! [`Config::resolve`] makes of them what its actor works with: every reference to the environment replaced, every word
 //! checked.
 
+mod kin;
 mod name;
 mod one;
 mod reference;
@@ -12,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use kin::check_kin;
 pub use name::{NAME_CHARS_MAX, from_command, from_url, is_name, to_name};
 pub use one::{One, Unusable};
 pub use reference::expanded;
@@ -77,6 +79,19 @@ pub struct Config {
     pub slow: bool,
     /// Tools, by their own names, whose calls count against `sensitive_calls_per_minute` of a client's plan.
     pub sensitive: Vec<String>,
+    /// The upstream that this is a replica of: one more server with the same catalogue, whose calls are shared by weight
+    /// between those that are there. Empty: of none. Both are `shared`; who has replicas names the fallbacks of all.
+    pub replica_of: String,
+    /// With replicas: its part of their calls, against the others' weights.
+    pub weight: u32,
+    /// Upstreams that are asked in this order when this one is down, or refuses a call that was not sent or may be sent
+    /// twice, as far as they have what it is for by the same name.
+    pub fallback: Vec<String>,
+    /// With replicas: calls that fail in a row before it gets no new ones for a while, as long as that leaves at least half
+    /// of them. 0: never.
+    pub eject_after: u32,
+    /// For how long at first, in milliseconds. It doubles each time that it fails again, up to 64 times.
+    pub eject_ms: u64,
     /// Connections to a server over HTTP that wait for answers; what needs another one waits. Up to 8 more send what has none.
     pub http_connections_max: usize,
     /// With `sharing = "per-session"`: sessions at once.
@@ -160,6 +175,13 @@ impl Default for Config {
             retry_budget_percent: 10,
             slow: false,
             sensitive: Vec::new(),
+            replica_of: String::new(),
+            weight: 1,
+            fallback: Vec::new(),
+            // What Envoy takes.
+            eject_after: 5,
+            // A server that was only restarted is back by then; Envoy's half a minute is long where there are two.
+            eject_ms: 5_000,
             // More would be a load test of a server that somebody uses.
             http_connections_max: 256,
             // A child process each, where it is one.

@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
 use super::front::{BreakerState, Ending, Permit, Shed};
+use super::group::{Passed, Served, Ways};
 use super::mux::tally::Uses;
 use super::trouble::{Trouble, TroubleKind};
 use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::guard::{Seat, Share, Tenant};
-use crate::mcp::{Level, Parcel, Profile, Revision};
+use crate::mcp::{Level, Offer, Parcel, Profile, Revision};
 use crate::meter::{Lag, Named, Tally};
 
 /// The handle of one upstream; shared by all who send it something. Its task takes errands out one batch a wake-up.
@@ -31,6 +33,14 @@ pub struct Upstream {
     successor: OnceLock<Arc<Self>>,
     /// Held while what comes after its end is passed on: two who do so at once would mix up the order.
     passing: Mutex<()>,
+    /// Where calls may go that it does not serve.
+    ways: ArcSwapOption<Ways>,
+    /// What it has offered last.
+    served: ArcSwapOption<Served>,
+    /// Whether it is there now.
+    there: AtomicBool,
+    /// Whether its replicas hold something against it.
+    suspect: AtomicBool,
 }
 
 /// Which calls of an upstream count against the rates of a client's plan.
@@ -130,6 +140,21 @@ pub struct Task {
     pub client: Client,
     /// Where clients have sessions of their own: the place that it has at the upstream.
     pub permit: Option<Permit>,
+    /// Who has not served it so far.
+    pub passed: Option<Box<Passed>>,
+}
+
+impl Task {
+    /// A call that comes from its client.
+    #[must_use]
+    pub const fn new(parcel: Parcel, ticket: Ticket, place: Seat, client: Client) -> Self {
+        Self { parcel, ticket, place, client, permit: None, passed: None }
+    }
+
+    /// Answers it.
+    pub(super) fn settle(self, answer: Answer) {
+        self.ticket.settle(answer);
+    }
 }
 
 /// Who asks, as far as a server may care.
@@ -176,6 +201,10 @@ pub struct Counts {
     pub retries: AtomicU64,
     /// The place of its breaker's state among all states.
     pub breaker: AtomicU64,
+    /// Calls that it did not serve and that went to another upstream.
+    pub passed_on: AtomicU64,
+    /// Times that it got no new calls for a while, because it failed where its replicas served.
+    pub ejections: AtomicU64,
     /// Times it was connected anew.
     pub restarts: AtomicU64,
     /// Answers to nobody, second answers, messages that are none.
@@ -235,6 +264,65 @@ impl Upstream {
             door: Door::default(),
             successor: OnceLock::new(),
             passing: Mutex::default(),
+            ways: ArcSwapOption::empty(),
+            served: ArcSwapOption::empty(),
+            there: AtomicBool::new(false),
+            suspect: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it is there now.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.there.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_there(&self, there: bool) {
+        self.there.store(there, Ordering::Relaxed);
+    }
+
+    /// What it offers from now on.
+    pub(super) fn set_offer(&self, offer: &Arc<Offer>) {
+        self.served.store(Some(Arc::new(Served::new(Arc::clone(offer)))));
+    }
+
+    /// Whether it has what a call by its own names is for.
+    pub(super) fn serves(&self, call: &Parcel) -> bool {
+        self.served.load().as_ref().is_some_and(|served| served.has(call))
+    }
+
+    /// Where calls may go that it does not serve; nothing if nowhere.
+    #[must_use]
+    pub fn ways(&self) -> Option<Arc<Ways>> {
+        self.ways.load_full()
+    }
+
+    pub(super) fn set_ways(&self, ways: Option<Arc<Ways>>) {
+        self.ways.store(ways);
+    }
+
+    /// A call that was sent then was answered.
+    #[inline]
+    pub(super) fn succeeded(&self, sent: Instant, now: Instant) {
+        if self.suspect.load(Ordering::Relaxed) {
+            let group = self.ways().and_then(|ways| ways.group.clone());
+            if group.is_none_or(|group| group.succeeded(self, sent, now)) {
+                self.suspect.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// A call that was sent then has failed for this reason: if that says something of its server, its replicas may have to
+    /// do without it.
+    pub(super) fn failed(&self, trouble: &Trouble, sent: Instant, now: Instant) {
+        let Some(group) = self.ways().filter(|_| trouble.is_its_own()).and_then(|ways| ways.group.clone()) else {
+            return;
+        };
+        self.suspect.store(true, Ordering::Relaxed);
+        if let Some(length) = group.failed(self, sent, now) {
+            self.counts.ejections.fetch_add(1, Ordering::Relaxed);
+            let (upstream, out_ms) = (&*self.name, length.as_millis());
+            tracing::warn!(upstream, out_ms, why = %trouble, "it fails: its replicas get its calls for a while");
         }
     }
 
@@ -285,6 +373,8 @@ impl Upstream {
         self.door.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.turn_away();
+        // They know it, too: nobody would be let go of.
+        self.set_ways(None);
     }
 
     fn turn_away(&self) {
@@ -292,7 +382,7 @@ impl Upstream {
         let _in_order = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(errand) = self.door.collect() {
             match (errand, self.successor.get()) {
-                (Errand::Call(task), _) => self.refuse(task.ticket, &trouble, None),
+                (Errand::Call(task), _) => self.turn_down(task, &trouble, None),
                 // Their slots are of its own counting; and of the level everybody is told who is there.
                 (Errand::Cancel { .. } | Errand::Reply { .. } | Errand::Level(_), _) => {}
                 (errand, Some(successor)) => successor.post(errand),

@@ -57,7 +57,7 @@ impl House {
         parcel.params = format!(r#""name":"echo","arguments":{{"text":"{number}"}}"#).into();
         let client = Client { id: client, ..stage::client("{}") };
         let place = self.seats.take().expect("a place");
-        self.upstream.post(Errand::Call(Box::new(Task { parcel, ticket, place, client, permit: None })));
+        self.upstream.post(Errand::Call(Box::new(Task::new(parcel, ticket, place, client))));
         cancel
     }
 

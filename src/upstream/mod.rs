@@ -6,6 +6,7 @@ pub mod directory;
 pub mod embedded;
 pub mod front;
 mod gather;
+pub mod group;
 pub mod handle;
 pub mod life;
 pub mod link;

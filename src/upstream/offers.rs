@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::directory::{Directories, Directory};
+use super::directory::{Behind, Directories, Directory};
 use super::embedded::Embedded;
+use super::group::Group;
 use super::handle::Upstream;
 use crate::actor::News;
 use crate::mcp::catalogue::{LeftOut, Omission, Part};
@@ -55,10 +56,18 @@ struct State {
 struct Draft {
     config: CatalogueConfig,
     embedded: Option<Embedded>,
-    stands: Vec<(Arc<Upstream>, Arc<Offer>)>,
+    upstreams: Vec<Arc<Upstream>>,
+    parts: Vec<Drawn>,
     /// Of the state that it was taken from.
     changes: u64,
     configured: u64,
+}
+
+/// What one upstream brings, and its replicas with it.
+struct Drawn {
+    upstream: usize,
+    group: Option<Arc<Group>>,
+    offer: Arc<Offer>,
 }
 
 /// One upstream's place.
@@ -144,6 +153,7 @@ impl Offers {
             return;
         };
         stand.heard = true;
+        upstream.set_there(standing != Standing::Gone);
         let change = match standing {
             Standing::Present(offer) => stand.welcome(offer),
             Standing::Gone if stand.present => {
@@ -225,11 +235,11 @@ impl Offers {
 
     fn draft(&self) -> Option<Draft> {
         let state = self.lock();
-        let stands = state.stands.iter().map(|stand| (Arc::clone(&stand.upstream), Arc::clone(&stand.offer)));
         (state.in_force != state.changes).then(|| Draft {
             config: state.config.clone(),
             embedded: state.embedded.clone(),
-            stands: stands.collect(),
+            upstreams: state.stands.iter().map(|stand| Arc::clone(&stand.upstream)).collect(),
+            parts: state.parts(),
             changes: state.changes,
             configured: state.configured,
         })
@@ -244,14 +254,15 @@ impl Offers {
         }
         let changed = List::ALL.into_iter().filter(|&list| !catalogue.looks_like(&before.catalogue, list));
         let topics = changed.fold(Topics::default(), |all, list| Topics(all.0 | topic(list).0));
-        let upstreams: Vec<_> = draft.stands.into_iter().map(|(upstream, _)| upstream).collect();
+        let parts = draft.parts.into_iter().map(|part| Behind { upstream: part.upstream, group: part.group });
+        let (parts, upstreams) = (parts.collect(), draft.upstreams);
         let mut state = self.lock();
         if state.configured != draft.configured {
             return;
         }
         state.in_force = draft.changes;
         let present = state.presence(&upstreams);
-        self.directories.store(Arc::new(Directory::new(catalogue, draft.embedded, upstreams, present)));
+        self.directories.store(Arc::new(Directory::new(catalogue, draft.embedded, upstreams, parts, present)));
         drop(state);
         for topic in [Topics::TOOLS, Topics::PROMPTS, Topics::RESOURCES] {
             if topics.meets(topic) {
@@ -273,6 +284,23 @@ impl Offers {
 }
 
 impl State {
+    /// What is to be in the catalogue. Of replicas nothing by themselves; but where the one that they are replicas of has
+    /// not come yet, or is gone for too long, one of them says what there is.
+    fn parts(&self) -> Vec<Drawn> {
+        let known = |upstream: &Arc<Upstream>| self.stands.iter().find(|stand| Arc::ptr_eq(&stand.upstream, upstream));
+        let part = |(at, stand): (usize, &Stand)| {
+            let Some(group) = stand.upstream.ways().and_then(|ways| ways.group.clone()) else {
+                return Some(Drawn { upstream: at, group: None, offer: Arc::clone(&stand.offer) });
+            };
+            Arc::ptr_eq(&group.members()[0], &stand.upstream).then(|| {
+                let offers = group.members().iter().filter_map(|member| known(member)).map(|stand| &stand.offer);
+                let offer = offers.into_iter().find(|offer| ***offer != Offer::default()).unwrap_or(&stand.offer);
+                Drawn { upstream: at, offer: Arc::clone(offer), group: Some(group) }
+            })
+        };
+        self.stands.iter().enumerate().filter_map(part).collect()
+    }
+
     /// Whether each of them is there.
     fn presence(&self, upstreams: &[Arc<Upstream>]) -> Vec<bool> {
         let stand = |upstream| self.stands.iter().find(|stand| Arc::ptr_eq(&stand.upstream, upstream));
@@ -282,7 +310,8 @@ impl State {
 
 impl Draft {
     fn render(&self) -> Catalogue {
-        let upstreams = self.stands.iter().map(|(upstream, offer)| Part { name: &upstream.name, offer });
+        let name = |part: &Drawn| &*self.upstreams[part.upstream].name;
+        let upstreams = self.parts.iter().map(|part| Part { name: name(part), offer: &part.offer });
         let embedded = self.embedded.iter().map(|it| Part { name: Embedded::UPSTREAM, offer: it.offer() });
         Catalogue::new(&upstreams.chain(embedded).collect::<Vec<_>>(), &self.config)
     }
@@ -294,6 +323,7 @@ impl Stand {
         self.until = None;
         if *self.offer != offer {
             self.offer = Arc::new(offer);
+            self.upstream.set_offer(&self.offer);
             Change::Entries
         } else if back {
             Change::Presence

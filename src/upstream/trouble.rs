@@ -130,6 +130,17 @@ impl Trouble {
             }
     }
 
+    /// Whether it says something of the server, and not only of this request.
+    #[must_use]
+    pub fn is_its_own(&self) -> bool {
+        match self.kind {
+            // It has no room, which is no fault; its answer was too long for us; our session is another matter.
+            TroubleKind::Overloaded | TroubleKind::TooLong | TroubleKind::SessionLost => false,
+            TroubleKind::HttpStatus => self.status.is_none_or(|status| status >= 500),
+            _ => true,
+        }
+    }
+
     /// Whether the same request may succeed if the client sends it again: not where only an operator can help.
     #[must_use]
     pub fn may_pass(&self) -> bool {

@@ -81,10 +81,14 @@ impl Process {
 
     /// The same, with these knobs of that server.
     pub fn in_front_of_scripted_with(knobs: &str) -> Self {
+        Self::with_file(&format!("[upstreams.scripted]\ncommand = {:?}\n{knobs}\n", scripted()))
+    }
+
+    /// With a configuration file that says this.
+    pub fn with_file(text: &str) -> Self {
         static FILES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("lakh-test-{}-{number}.toml", std::process::id()));
-        let text = format!("[upstreams.scripted]\ncommand = {:?}\n{knobs}\n", scripted());
         std::fs::write(&file, text).expect("a file");
         let process = Self::in_front_of(&["--config", &file.display().to_string()], &[]);
         std::fs::remove_file(file).expect("it was there");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::peer::{Peer, Process, call, eventually, request, scripted, text_of};
 
 /// What the operator's page says of this upstream.
-fn shown(lakh: &Process, upstream: &str) -> Value {
+pub(super) fn shown(lakh: &Process, upstream: &str) -> Value {
     let mut socket = TcpStream::connect(lakh.admin).expect("the admin");
     socket.write_all(b"GET /upstreams HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();

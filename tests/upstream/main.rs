@@ -10,6 +10,7 @@ mod huge;
 mod liars;
 #[path = "../peer/mod.rs"]
 mod peer;
+mod replicas;
 
 use peer::{Peer, Process, call, request, text_of};
 use serde_json::{Value, json};

@@ -13,6 +13,7 @@ use crate::mcp::Era;
 use crate::upstream::Knobs;
 use crate::upstream::embedded::Embedded;
 use crate::upstream::front;
+use crate::upstream::group::{Kin, Rule};
 use crate::upstream::handle::Rationing;
 use crate::upstream::link::{Limits, Target};
 
@@ -31,6 +32,8 @@ pub struct One {
     pub rationing: Rationing,
     /// How it is used.
     pub knobs: Knobs,
+    /// Whose replica it is, and who stands in for it.
+    pub kin: Kin,
 }
 
 /// Why an upstream cannot be started, and what to do.
@@ -89,8 +92,18 @@ impl Config {
                     sensitive: self.sensitive.iter().map(|tool| tool.as_str().into()).collect(),
                 },
                 knobs: self.knobs(message_bytes_max),
+                kin: self.kin(),
             }),
             _ => Err(reader.wrong),
+        }
+    }
+
+    fn kin(&self) -> Kin {
+        Kin {
+            replica_of: (!self.replica_of.is_empty()).then(|| self.replica_of.clone()),
+            weight: self.weight,
+            fallback: self.fallback.clone(),
+            rule: Rule { after: self.eject_after, first: Duration::from_millis(self.eject_ms) },
         }
     }
 
@@ -224,6 +237,8 @@ impl Config {
             ("breaker_calls_min", self.breaker_calls_min == 0, "is 0: one failed call would open it; raise it"),
             ("breaker_open_ms", self.breaker_open_ms == 0, "is 0: it would never stay open; raise it"),
             ("retry_budget_percent", self.retry_budget_percent > 100, "is over 100: write 0 to 100"),
+            ("weight", !(1..=1_000).contains(&self.weight), "is not from 1 to 1000"),
+            ("eject_ms", self.eject_ms == 0, "is 0: it would never be out; raise it, or set `eject_after` to 0"),
             ("sessions_max", self.sessions_max == 0, "is 0: nobody could have a session; raise it"),
             ("session_idle_ms", self.session_idle_ms == 0, "is 0: every session would end at once; raise it"),
             ("http_connections_max", self.http_connections_max == 0, "is 0: nothing could be asked; raise it"),

@@ -102,7 +102,7 @@ impl Gate {
                 None
             }
             Offered::Refused(task, refusal) => {
-                self.refuse(*task, refusal);
+                self.refuse(task, refusal);
                 None
             }
         }
@@ -125,7 +125,7 @@ impl Gate {
                     self.upstream.counts.waited(waited);
                     return Some(Go { task: waiting.call, arrived: waiting.arrived, attempts: waiting.attempts });
                 }
-                Next::Refuse(task, refusal) => self.refuse(*task, refusal),
+                Next::Refuse(task, refusal) => self.refuse(task, refusal),
             }
         }
         self.show();
@@ -148,7 +148,7 @@ impl Gate {
     /// All that wait are refused: the upstream is away.
     pub(in crate::upstream) fn refuse_all(&mut self, trouble: &Trouble) {
         while let Some(task) = self.front.drain() {
-            self.upstream.refuse(task.ticket, trouble, None);
+            self.upstream.turn_down(task, trouble, None);
         }
         self.show();
     }
@@ -222,7 +222,8 @@ impl Gate {
         Ok(())
     }
 
-    fn changes_nothing(&self, task: &Task) -> bool {
+    /// Whether a call may be made twice.
+    pub(in crate::upstream) fn changes_nothing(&self, task: &Task) -> bool {
         match task.parcel.method {
             Method::ReadResource | Method::GetPrompt | Method::Complete => true,
             Method::CallTool => self.repeatable.contains(&task.parcel.name),
@@ -237,7 +238,7 @@ impl Gate {
         }
     }
 
-    fn refuse(&mut self, task: Task, Refusal { why, retry_after }: Refusal) {
+    fn refuse(&mut self, task: Box<Task>, Refusal { why, retry_after }: Refusal) {
         self.has_news = true;
         self.upstream.counts.shed.add(why);
         let detail = match why {
@@ -248,7 +249,11 @@ impl Gate {
             Shed::BreakerOpen => "it mostly failed lately, and is left alone for a while".to_owned(),
         };
         let trouble = Trouble::new(TroubleKind::Overloaded, detail).named(why.name());
-        self.upstream.refuse(task.ticket, &trouble, Some(retry_after));
+        match why {
+            // Nobody else would serve it in time either.
+            Shed::Expired => self.upstream.give_up(*task, &trouble, Some(retry_after)),
+            _ => self.upstream.turn_down(task, &trouble, Some(retry_after)),
+        }
     }
 
     /// Tells the counters, and the log when the breaker has turned.

@@ -77,6 +77,7 @@ impl Mux {
             Err(error) => Ending::of_error(error).unwrap_or(Ending::Answered(None)),
         };
         self.gate.saw(&mut task, ending, since, now);
+        self.upstream.succeeded(since, now);
         let got = answer.map_or_else(str::len, str::len);
         let outcome = if answer.is_ok() { "result" } else { "error" };
         let Task { parcel, ticket, place, .. } = *task;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::pending::{Later, Pending, Work};
 use super::{HAUNTS, Heard, Knobs, Mux, Own, Sink};
-use crate::actor::Answer;
 use crate::mcp::{Era, Method, Parcel};
 use crate::meter::Named;
 use crate::upstream::front::Ending;
@@ -118,7 +117,11 @@ impl Mux {
     /// Keeps a call for the next link.
     pub(super) fn keep(&mut self, number: u64) {
         if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
-            self.kept.push(*task);
+            // Somebody else need not wait for that link.
+            let lost = Trouble::new(TroubleKind::Lost, "its link has ended").unsent();
+            if let Err(task) = self.upstream.pass_on(task, &lost, None) {
+                self.kept.push(task);
+            }
         }
     }
 
@@ -144,19 +147,34 @@ impl Mux {
                 if let (Some(sent), Some(ending)) = (news, Ending::of(trouble)) {
                     self.gate.saw(&mut task, ending, sent, now);
                 }
-                let again = if silent { self.gate.again(task, trouble, so_far, now) } else { Err(task) };
+                self.upstream.failed(trouble, pending.since, now);
+                let again = if silent { self.try_again(task, trouble, so_far, now) } else { Err(task) };
                 let Err(task) = again else { return };
-                let Task { parcel, ticket, .. } = *task;
-                self.ended(&parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
-                let mut error = Vec::new();
-                self.upstream.blame(&mut error, trouble, None);
-                ticket.settle(Answer::Error(error));
+                self.ended(&task.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
+                self.upstream.settle_failed(*task, trouble, None);
             }
             Work::Parked(parked) => {
                 self.ended(&parked.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
             }
             Work::Own(own, _) => self.own_ended(number, own, Heard::Failed(trouble.clone()), now),
         }
+    }
+
+    /// A call has failed of which its client has heard nothing: somebody else gets it, or it is sent once more; if it surely
+    /// was not processed, or changes nothing.
+    ///
+    /// # Errors
+    /// The call, if it is not.
+    fn try_again(
+        &mut self,
+        task: Box<Task>,
+        trouble: &Trouble,
+        so_far: (Instant, u8),
+        now: Instant,
+    ) -> Result<(), Box<Task>> {
+        let is_safe = trouble.is_safe_to_repeat() || self.gate.changes_nothing(&task);
+        let task = if is_safe { self.upstream.pass_on(task, trouble, None) } else { Err(task) };
+        task.or_else(|task| self.gate.again(task, trouble, so_far, now))
     }
 
     /// A call is over: counted, and told at debug level.
@@ -194,7 +212,7 @@ impl Mux {
     /// What is kept for the next link is refused: there is none soon.
     pub(in crate::upstream) fn drop_kept(&mut self, trouble: &Trouble) {
         for task in std::mem::take(&mut self.kept) {
-            self.refuse(task.ticket, trouble);
+            self.upstream.turn_down(task, trouble, None);
         }
         // Where clients have sessions of their own, this link is not theirs.
         if !self.upstream.per_session {

@@ -1,14 +1,15 @@
 //! Between a server that asks and a client of the other era: calls that are parked, and results that are not yet answers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pending::{Asked, By, Input, Later, Parked, Pending, Work, respond};
 use super::{Mux, NUMBER_BITS, Sink};
-use crate::actor::{Answer, Reply, Ticket};
+use crate::actor::{Answer, Reply, Serves, Ticket};
 use crate::mcp::fault::{INTERNAL_ERROR, INVALID_PARAMS};
 use crate::mcp::request_state::Claim;
 use crate::mcp::{Era, answer, bridge};
-use crate::upstream::handle::Task;
+use crate::upstream::handle::{Errand, Task, Upstream};
 use crate::upstream::link::{Outgoing, Purpose};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
@@ -54,9 +55,15 @@ impl Mux {
     pub(super) fn resumed(&mut self, task: Box<Task>, now: Instant, sink: &mut impl Sink) -> Option<Box<Task>> {
         let bridged = self.terms.revision.era() == Era::Legacy && task.parcel.revision.era() == Era::Modern;
         let Some(retry) = bridge::retry(&task.parcel.params).filter(|_| bridged) else { return Some(task) };
-        let found = json::string(retry.state).ok_or("requestState must be a string").and_then(|state| {
-            let now = now.saturating_duration_since(self.shared.began);
-            let claim = self.shared.secret.open(&self.upstream.name, &state, now);
+        let state = json::string(retry.state);
+        let clock = now.saturating_duration_since(self.shared.began);
+        if let Some(replica) = state.as_deref().and_then(|state| self.parked_at(state, clock)) {
+            task.ticket.pass_to(Arc::clone(&replica) as Arc<dyn Serves>);
+            replica.post(Errand::Call(task));
+            return None;
+        }
+        let found = state.ok_or("requestState must be a string").and_then(|state| {
+            let claim = self.shared.secret.open(&self.upstream.name, &state, clock);
             let claim = claim.map_err(|why| match why {
                 crate::mcp::request_state::Unacceptable::Forged => "this requestState was not made here",
                 crate::mcp::request_state::Unacceptable::Expired => "this requestState has expired; call again",
@@ -75,6 +82,13 @@ impl Mux {
             }
         }
         None
+    }
+
+    /// The replica that keeps the call which this resumes, if that is another one.
+    fn parked_at(&self, state: &str, now: Duration) -> Option<Arc<Upstream>> {
+        let group = self.upstream.ways()?.group.clone()?;
+        let others = group.members().iter().filter(|member| !Arc::ptr_eq(member, &self.upstream));
+        others.into_iter().find(|member| self.shared.secret.open(&member.name, state, now).is_ok()).cloned()
     }
 
     fn find_parked(&self, claim: Claim, retry: &Task) -> Result<u64, &'static str> {

@@ -23,7 +23,7 @@ use super::handle::{Client, Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
-use crate::actor::{Bells, Ticket};
+use crate::actor::Bells;
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Features, Level, Method, Revision, Topics};
 use crate::wire::envelope::{self, Envelope, Incoming, Kind};
@@ -129,7 +129,7 @@ pub(super) struct Mux {
     /// Resources that have changed.
     pub(super) updated: Vec<Box<str>>,
     /// Calls that were surely not processed, for the next link.
-    pub(super) kept: Vec<Task>,
+    pub(super) kept: Vec<Box<Task>>,
     /// Why the link is of no use any more.
     pub(super) lost: Option<Trouble>,
 }
@@ -215,7 +215,7 @@ impl Mux {
         self.watch_again(now, sink);
         for task in std::mem::take(&mut self.kept) {
             self.gate.enter();
-            self.begin(Go { task: Box::new(task), arrived: now, attempts: 1 }, true, now, sink);
+            self.begin(Go { task, arrived: now, attempts: 1 }, true, now, sink);
         }
     }
 
@@ -268,7 +268,7 @@ impl Mux {
             Err(pending) => {
                 self.gate.left();
                 if let Work::Call(task) = pending.work {
-                    self.refuse(task.ticket, &no_number());
+                    self.upstream.turn_down(task, &no_number(), None);
                 }
                 return;
             }
@@ -422,11 +422,6 @@ impl Mux {
 
     fn stray(&self) {
         self.upstream.counts.strays.fetch_add(1, Relaxed);
-    }
-
-    /// Refuses a call that was not begun.
-    fn refuse(&self, ticket: Ticket, trouble: &Trouble) {
-        self.upstream.refuse(ticket, trouble, None);
     }
 
     /// Takes a request out, and all that hangs on it.

@@ -172,7 +172,7 @@ impl Stage {
     pub(crate) fn call(&mut self, parcel: Parcel, client: Client) -> Caller {
         let (ticket, caller) = self.ticket();
         let place = self.seats.take().expect("a place");
-        self.errand(Errand::Call(Box::new(Task { parcel, ticket, place, client, permit: None })));
+        self.errand(Errand::Call(Box::new(Task::new(parcel, ticket, place, client))));
         caller
     }
 

@@ -162,13 +162,7 @@ fn a_call_that_was_cancelled_before_it_was_sent_is_not_sent() {
     let (ticket, caller) = stage.ticket();
     drop(caller);
     let place = stage.seats.take().unwrap();
-    stage.errand(Errand::Call(Box::new(Task {
-        parcel: parcel(LEGACY),
-        ticket,
-        place,
-        client: Client::default(),
-        permit: None,
-    })));
+    stage.errand(Errand::Call(Box::new(Task::new(parcel(LEGACY), ticket, place, Client::default()))));
     assert!(stage.sent.texts.is_empty() && stage.letters().is_empty());
     assert_eq!(stage.seats.taken(), 0);
 }
