@@ -310,6 +310,8 @@ fn stand_ins(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result
         |figure: fn(&UpstreamView) -> u64| by("upstream", all.iter().map(move |(one, _)| (&one.name, figure(one))));
     let help = "Calls that it did not serve and that went to another upstream";
     sheet.counters("lakh_upstream_passed_on", None, help, each(|one| one.passed_on))?;
+    let help = "Reads that were not sent, as the same one was on its way";
+    sheet.counters("lakh_upstream_joined", None, help, each(|one| one.joined))?;
     let help = "1 while it gets no new calls because it failed where its replicas served";
     sheet.gauges("lakh_upstream_ejected", None, help, each(|one| u64::from(one.ejected_ms.is_some())))?;
     let help = "Times that it got no new calls for a while";

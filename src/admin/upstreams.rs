@@ -75,6 +75,8 @@ pub struct UpstreamView {
     pub ejected_ms: Option<u64>,
     /// Times that this was so.
     pub ejections: u64,
+    /// Reads that were not sent, as the same one was on its way: they got its answer.
+    pub joined: u64,
     /// Calls that it did not serve and that went to another upstream.
     pub passed_on: u64,
     /// Times it was connected anew.
@@ -134,6 +136,7 @@ impl UpstreamView {
             replica_of: one.kin.replica_of.clone(),
             ejected_ms: ejected(handle),
             ejections: counts.ejections.load(Relaxed),
+            joined: counts.joined.load(Relaxed),
             passed_on: counts.passed_on.load(Relaxed),
             restarts: counts.restarts.load(Relaxed),
             sessions: counts.sessions.load(Relaxed),

@@ -238,7 +238,8 @@ impl Upstreams {
             tools[entry.part] += 1;
         }
         let view = |it: &Arc<Living>| {
-            let is_its = |part: &usize| directory.upstream_of(*part).is_some_and(|known| Arc::ptr_eq(known, &it.handle));
+            let is_its =
+                |part: &usize| directory.upstream_of(*part).is_some_and(|known| Arc::ptr_eq(known, &it.handle));
             let tools = (0..tools.len()).find(is_its).map_or(0, |part| tools[part]);
             (UpstreamView::new(&it.one, &it.handle, tools), it.handle.counts.uses())
         };

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 
-use super::front::{BreakerState, Ending, Permit, Shed};
+use super::front::{BreakerState, Ending, Lead, Permit, Shed};
 use super::group::{Passed, Served, Ways};
 use super::mux::tally::Uses;
 use super::trouble::{Trouble, TroubleKind};
@@ -142,17 +142,24 @@ pub struct Task {
     pub permit: Option<Permit>,
     /// Who has not served it so far.
     pub passed: Option<Box<Passed>>,
+    /// Who else gets its answer.
+    pub lead: Option<Lead>,
+    /// Whether it waits for no other call, nor others for it: it did before, and that was in vain.
+    pub is_alone: bool,
 }
 
 impl Task {
     /// A call that comes from its client.
     #[must_use]
     pub const fn new(parcel: Parcel, ticket: Ticket, place: Seat, client: Client) -> Self {
-        Self { parcel, ticket, place, client, permit: None, passed: None }
+        Self { parcel, ticket, place, client, permit: None, passed: None, lead: None, is_alone: false }
     }
 
-    /// Answers it.
-    pub(super) fn settle(self, answer: Answer) {
+    /// Answers it, and all who wait for the same.
+    pub(super) fn settle(mut self, answer: Answer) {
+        if let Some(lead) = self.lead.take() {
+            lead.settle(&answer);
+        }
         self.ticket.settle(answer);
     }
 }
@@ -201,6 +208,8 @@ pub struct Counts {
     pub retries: AtomicU64,
     /// The place of its breaker's state among all states.
     pub breaker: AtomicU64,
+    /// Reads that were not sent, as the same one was on its way: they got its answer.
+    pub joined: AtomicU64,
     /// Calls that it did not serve and that went to another upstream.
     pub passed_on: AtomicU64,
     /// Times that it got no new calls for a while, because it failed where its replicas served.

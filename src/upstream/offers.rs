@@ -321,9 +321,13 @@ impl Stand {
     fn welcome(&mut self, offer: Offer) -> Change {
         let back = !std::mem::replace(&mut self.present, true);
         self.until = None;
-        if *self.offer != offer {
+        let is_new = *self.offer != offer;
+        if is_new {
             self.offer = Arc::new(offer);
-            self.upstream.set_offer(&self.offer);
+        }
+        // Its handle may be new, too.
+        self.upstream.set_offer(&self.offer);
+        if is_new {
             Change::Entries
         } else if back {
             Change::Presence

@@ -7,6 +7,7 @@ mod crowd;
 mod eras;
 mod front;
 mod huge;
+mod joined;
 mod liars;
 #[path = "../peer/mod.rs"]
 mod peer;

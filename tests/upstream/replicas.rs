@@ -154,7 +154,8 @@ fn a_replica_that_fails_is_out_for_a_while_and_reads_go_elsewhere() {
         failed += usize::from(peer.ask(&call(id, "echo", &json!({"text":"x"})))["error"].is_object());
     }
     assert!((1..=3).contains(&failed), "until it was out: {failed}");
-    let out = ["a", "b"].map(|name| shown(&lakh, name)).into_iter().find(|it| it["ejections"] != 0).expect("one is out");
+    let out =
+        ["a", "b"].map(|name| shown(&lakh, name)).into_iter().find(|it| it["ejections"] != 0).expect("one is out");
     assert_eq!(out["ejections"], 1, "{out}");
     let name = out["name"].as_str().expect("a name").to_owned();
     assert!(super::tells(&lakh, |line| line.starts_with("lakh_upstream_ejections_total") && line.contains(&name)));

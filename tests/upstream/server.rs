@@ -52,6 +52,9 @@ struct Server {
     watched: HashMap<String, u64>,
     levels: Vec<Value>,
     modern: bool,
+    /// How many resources were read, and how often the tool `look` was called.
+    reads: usize,
+    looks: usize,
     /// What it was told with `initialize`.
     hello: Value,
     /// The `_meta` of the last call.
@@ -75,6 +78,8 @@ fn main() {
         grown: 0,
         watched: HashMap::new(),
         levels: Vec::new(),
+        reads: 0,
+        looks: 0,
         modern: std::env::args().any(|argument| argument == "--modern"),
         hello: Value::Null,
         meta: Value::Null,
@@ -209,6 +214,10 @@ impl Server {
         let first = ["echo", "lie", "ask", "log"].map(tool).to_vec();
         let result = if params["cursor"] == "behind log" {
             let mut second = ["touch", "grow", "told", "sleep"].map(tool).to_vec();
+            if std::env::args().any(|argument| argument == "--looks") {
+                let hints = json!({"readOnlyHint":true,"idempotentHint":true});
+                second.push(json!({"name":"look","inputSchema":{"type":"object"},"annotations":hints}));
+            }
             second.extend((0..self.grown).map(|number| tool(&format!("grown-{number}"))));
             json!({"tools":second})
         } else {
@@ -219,6 +228,9 @@ impl Server {
 
     fn answer_rest(&mut self, method: &str, id: &Value, params: &Value) {
         let uri = params["uri"].as_str().unwrap_or_default().to_owned();
+        self.reads += usize::from(method == "resources/read");
+        let slow = uri.strip_prefix("test://slow/").and_then(|ms| ms.parse().ok());
+        let ms: u64 = slow.filter(|_| method == "resources/read").unwrap_or(0);
         let result = match method {
             "ping" => json!({}),
             "prompts/list" => json!({"prompts":[{"name":"hello","arguments":[{"name":"who","required":true}]}]}),
@@ -257,7 +269,7 @@ impl Server {
                 return self.write_in(0, id, error.to_string());
             }
         };
-        self.answer_in(0, id, &result);
+        self.answer_in(ms, id, &result);
     }
 
     fn call(&mut self, id: &Value, params: &Value) {
@@ -266,7 +278,8 @@ impl Server {
         let ms = arguments["ms"].as_u64().unwrap_or(0);
         let words = arguments["text"].as_str().unwrap_or_default().to_owned();
         match params["name"].as_str().unwrap_or_default() {
-            "echo" | "sleep" => {
+            "echo" | "sleep" | "look" => {
+                self.looks += usize::from(params["name"] == "look");
                 let (token, steps) = (&params["_meta"]["progressToken"], arguments["progress"].as_u64().unwrap_or(0));
                 for step in 1..=steps {
                     if !token.is_null() {
@@ -321,7 +334,7 @@ impl Server {
                 self.answer_in(0, id, &text("grown"));
             }
             "told" => {
-                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned,"hello":self.hello});
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned,"reads":self.reads,"looks":self.looks,"hello":self.hello});
                 self.answer_in(0, id, &text(&told.to_string()));
             }
             "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use super::same::Same;
 use super::{Ending, Front, Knobs, Next, Offered, Refusal, Shed, Who};
-use crate::mcp::{List, Method, Offer, bridge};
+use crate::mcp::{List, Method, Offer, Parcel, bridge};
 use crate::meter::Named;
 use crate::upstream::handle::{Errand, Task, Upstream};
 use crate::upstream::trouble::{Trouble, TroubleKind};
@@ -38,6 +39,7 @@ pub(in crate::upstream) struct Gate {
     is_open: bool,
     /// Tools that may be called twice.
     repeatable: HashSet<Box<str>>,
+    same: Same,
     has_news: bool,
 }
 
@@ -78,6 +80,7 @@ impl Gate {
             queue_max: knobs.queue_max,
             is_open: false,
             repeatable: HashSet::new(),
+            same: Same::default(),
             has_news: false,
         };
         gate.count();
@@ -88,12 +91,21 @@ impl Gate {
     pub(in crate::upstream) fn open(upstream: Arc<Upstream>, now: Instant) -> Self {
         let knobs = Knobs { queue_max: 0, breaker_ratio_percent: 0, retry_percent: 0, ..Knobs::default() };
         let front = Front::new(usize::MAX, knobs, 0, now);
-        Self { front, upstream, queue_max: 0, is_open: true, repeatable: HashSet::new(), has_news: false }
+        Self {
+            front,
+            upstream,
+            queue_max: 0,
+            is_open: true,
+            repeatable: HashSet::new(),
+            same: Same::default(),
+            has_news: false,
+        }
     }
 
     /// Takes a call that has come: it is given back to be sent now, or waits, or is refused.
     #[inline]
     pub(in crate::upstream) fn take(&mut self, task: Box<Task>, now: Instant) -> Option<Go> {
+        let task = if self.same.is_read(&task.parcel) { self.join(task)? } else { task };
         let who = who(&task);
         match self.front.offer(task, who, now) {
             Offered::Go(task) => Some(Go { task, arrived: now, attempts: 0 }),
@@ -106,6 +118,32 @@ impl Gate {
                 None
             }
         }
+    }
+
+    /// A read waits for the same one where that is on its way already; not where clients have sessions of their own, which
+    /// may see different things.
+    fn join(&mut self, task: Box<Task>) -> Option<Box<Task>> {
+        if self.is_open || self.upstream.per_session {
+            return Some(task);
+        }
+        let task = self.same.join(task);
+        if task.is_none() {
+            self.upstream.counts.joined.fetch_add(1, Relaxed);
+        }
+        task
+    }
+
+    /// A call was answered, or failed when it had been sent: what it may have changed, reads from now on are to see.
+    #[inline]
+    pub(in crate::upstream) fn ended(&mut self, call: &Parcel) {
+        if call.method == Method::CallTool && !self.same.is_read(call) {
+            self.same.changed();
+        }
+    }
+
+    /// The server says that something has changed.
+    pub(in crate::upstream) const fn changed(&mut self) {
+        self.same.changed();
     }
 
     /// What has waited and is to be sent now; to be asked until there is nothing.
@@ -139,7 +177,13 @@ impl Gate {
 
     /// Nobody waits any more for the call under this slot.
     pub(in crate::upstream) fn cancel(&mut self, slot: u64) {
-        if let Some(task) = self.front.cancel(slot & !QUEUED) {
+        let number = slot & !QUEUED;
+        if let Some(task) = self.front.get_mut(number)
+            && (task.is_inherited() || task.inherit(&self.upstream, slot))
+        {
+            return;
+        }
+        if let Some(task) = self.front.cancel(number) {
             task.ticket.discard();
             self.has_news = true;
         }
@@ -194,6 +238,7 @@ impl Gate {
     /// What the server offers now: some of it may be called twice.
     pub(in crate::upstream) fn offered(&mut self, offer: &Offer) {
         self.repeatable = repeatable(offer);
+        self.same.offered(offer);
     }
 
     /// Takes a call that has failed if it is to be tried again: surely it was not processed, or it changes nothing; it was
@@ -233,8 +278,9 @@ impl Gate {
     /// From now on a cancellation finds the call here.
     fn wait(&mut self, number: u64) {
         self.has_news = true;
-        if self.front.get(number).is_some_and(|task| !task.ticket.serve_as(QUEUED | number)) {
-            self.cancel(number);
+        let slot = QUEUED | number;
+        if self.front.get(number).is_some_and(|task| !task.ticket.serve_as(slot)) {
+            self.cancel(slot);
         }
     }
 

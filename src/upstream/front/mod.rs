@@ -20,6 +20,7 @@ mod gate;
 mod limit;
 mod pace;
 mod queue;
+mod same;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use queue::{Queue, Waiting, Who};
 pub use breaker::BreakerState;
 pub use gate::Permit;
 pub(super) use gate::{Gate, Go, is_queued};
+pub use same::Lead;
 
 /// Longest pause that a server's `Retry-After` makes: a server that says a day may be well in an hour.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -303,6 +305,14 @@ impl<T> Front<T> {
     fn get(&self, number: u64) -> Option<&T> {
         let delayed = || self.delayed.get(&number).map(|(_, waiting)| waiting);
         self.queue.get(number).or_else(delayed).map(|waiting| &waiting.call)
+    }
+
+    /// The same, to change what is no matter of the queue.
+    fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        match self.delayed.get_mut(&number) {
+            Some((_, waiting)) => Some(&mut waiting.call),
+            None => self.queue.get_mut(number).map(|waiting| &mut waiting.call),
+        }
     }
 
     /// Nobody waits any more for what waits under this number.

@@ -113,6 +113,10 @@ impl<T> Queue<T> {
         self.calls.get(&number)
     }
 
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Waiting<T>> {
+        self.calls.get_mut(&number)
+    }
+
     pub(super) fn first_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }

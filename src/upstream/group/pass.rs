@@ -57,7 +57,8 @@ impl Upstream {
     ) -> Result<(), Box<Task>> {
         let Some(ways) = self.ways() else { return Err(task) };
         // An answer that is too long is so everywhere; and what was answered to a question is for who has asked it.
-        let is_bound = bridge::retry(&task.parcel.params).is_some() || task.parcel.params.contains("\"inputResponses\"");
+        let is_bound =
+            bridge::retry(&task.parcel.params).is_some() || task.parcel.params.contains("\"inputResponses\"");
         if is_bound || trouble.kind == TroubleKind::TooLong {
             return Err(task);
         }
@@ -75,7 +76,8 @@ impl Upstream {
         let (from, to, why) = (&*self.name, &*next.name, trouble.kind.name());
         tracing::debug!(upstream = from, to, why, "a call is passed on");
         task.ticket.pass_to(Arc::clone(&next) as Arc<dyn Serves>);
-        if task.ticket.is_cancelled() {
+        // If others wait for its answer, the next one finds that out.
+        if task.ticket.is_cancelled() && task.lead.is_none() {
             task.ticket.discard();
         } else {
             next.post(Errand::Call(task));

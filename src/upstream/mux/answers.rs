@@ -52,6 +52,12 @@ impl Mux {
 
     fn answer_call(&mut self, number: u64, answer: Result<&str, &str>, now: Instant) {
         let Some(Pending { work: Work::Call(task), repeated, .. }) = self.pending.get_mut(number) else { return };
+        // What asks its client is no answer for others.
+        if let (Some(lead), Ok(result)) = (&task.lead, answer)
+            && !matches!(bridge::input_required(result), Ok(None))
+        {
+            lead.part(&task.parcel, &self.upstream);
+        }
         let server = self.terms.revision.era();
         let (method, client) = (task.parcel.method, task.parcel.revision.era());
         let mismatch = |error: &str| bridge::code(error) == Some(HEADER_MISMATCH);
@@ -80,9 +86,13 @@ impl Mux {
         self.upstream.succeeded(since, now);
         let got = answer.map_or_else(str::len, str::len);
         let outcome = if answer.is_ok() { "result" } else { "error" };
-        let Task { parcel, ticket, place, .. } = *task;
+        let Task { parcel, ticket, place, lead, .. } = *task;
         let answer = for_client(&parcel, server, answer);
         self.ended(&parcel, since, now, bytes, got, outcome);
+        self.gate.ended(&parcel);
+        if let Some(lead) = lead {
+            lead.settle(&answer);
+        }
         ticket.settle_quietly(answer, &mut self.bells);
         drop(place);
     }
@@ -156,6 +166,9 @@ impl Mux {
     ) {
         let params = params.unwrap_or("{}");
         let picked = |name| json::pick(params, [name]).ok().and_then(|[value]| value);
+        if method.ends_with("changed") || method == "notifications/resources/updated" {
+            self.gate.changed();
+        }
         match method {
             "notifications/progress" => self.progress(params, now),
             "notifications/message" => {

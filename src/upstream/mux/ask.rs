@@ -64,6 +64,7 @@ impl Mux {
         }
         let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
         let number = self.asked.insert(Asked { call: Some(owner), since: now, by }).map_err(|_| full())?;
+        self.part(owner);
         if let Some(pending) = self.pending.get_mut(owner) {
             pending.asked += 1;
             pending.heard = now;

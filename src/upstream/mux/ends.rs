@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::pending::{Later, Pending, Work};
-use super::{HAUNTS, Heard, Knobs, Mux, Own, Sink};
+use super::{CANCELLED_MAX, HAUNTS, Heard, Knobs, Mux, Own, Sink, speech};
 use crate::mcp::{Era, Method, Parcel};
 use crate::meter::Named;
 use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
+use crate::upstream::link::{Outgoing, Purpose};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
 impl Mux {
@@ -114,6 +115,69 @@ impl Mux {
         self.lost = None;
     }
 
+    /// Its client does not wait any more; somebody else may, for the same.
+    pub(super) fn left(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
+        let slot = self.tag | number;
+        if let Some(Pending { work: Work::Call(task), .. }) = self.pending.get_mut(number)
+            && (task.is_inherited() || task.inherit(&self.upstream, slot))
+        {
+            return;
+        }
+        self.cancel(number, now, sink);
+    }
+
+    /// The answer of this call will be its client's alone: who waits for the same asks for itself.
+    pub(super) fn part(&mut self, number: u64) {
+        if let Some(Pending { work: Work::Call(task), .. }) = self.pending.get_mut(number)
+            && let Some(lead) = task.lead.take()
+        {
+            lead.part(&task.parcel, &self.upstream);
+        }
+    }
+
+    /// Nobody waits any more.
+    pub(super) fn cancel(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
+        let Some(pending) = self.pending.get(number) else { return };
+        // A parked call waits for its client's second try, whatever became of the first.
+        if !matches!(pending.work, Work::Call(_)) {
+            return;
+        }
+        let Some(pending) = self.remove(number) else { return };
+        let since = pending.since;
+        // What was not sent, or is answered and waits for its client, needs no word.
+        if pending.bytes > 0 {
+            self.haunt(number, now);
+            self.tell_cancelled(number, sink);
+        }
+        if let Work::Call(task) = pending.work {
+            self.ended(&task.parcel, since, since, pending.bytes, 0, "cancelled");
+            task.ticket.discard();
+        }
+    }
+
+    /// Tells the server that nobody waits for this number.
+    pub(super) fn tell_cancelled(&mut self, number: u64, sink: &mut impl Sink) {
+        self.text.clear();
+        speech::cancelled(&mut self.text, number);
+        let purpose = Purpose::Cancel { number, revision: self.terms.revision };
+        sink.put(Outgoing { text: &self.text, purpose });
+    }
+
+    /// Late answers to this number are to be expected; the server may be at work on it until then.
+    pub(super) fn forget(&mut self, number: u64, until: Instant) {
+        if self.cancelled.len() == CANCELLED_MAX
+            && let Some((_, until)) = self.cancelled.pop_front()
+        {
+            self.haunted_until = self.haunted_until.max(until);
+        }
+        self.cancelled.push_back((number, until));
+    }
+
+    /// Nobody waits for this call any more, but its server may go on with it.
+    pub(super) fn haunt(&mut self, number: u64, now: Instant) {
+        self.forget(number, now + HAUNTS);
+    }
+
     /// Keeps a call for the next link.
     pub(super) fn keep(&mut self, number: u64) {
         if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
@@ -150,6 +214,7 @@ impl Mux {
                 self.upstream.failed(trouble, pending.since, now);
                 let again = if silent { self.try_again(task, trouble, so_far, now) } else { Err(task) };
                 let Err(task) = again else { return };
+                self.gate.ended(&task.parcel);
                 self.ended(&task.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
                 self.upstream.settle_failed(*task, trouble, None);
             }

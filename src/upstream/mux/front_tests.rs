@@ -192,3 +192,72 @@ fn who_waits_for_a_link_that_does_not_come_back_is_told() {
     assert_eq!(stage.answer(waits.call).unwrap_err()["data"]["reason"], "exited");
     assert_eq!((stage.seats.taken(), stage.upstream.counts.queued.load(Relaxed)), (0, 0));
 }
+
+fn read(stage: &mut Stage, uri: &str) -> Caller {
+    stage.call(reading(uri, LEGACY), Client::default())
+}
+
+#[test]
+fn a_read_waits_for_the_same_one_wherever_that_is() {
+    let mut stage = stage(1);
+    let tool = tool(&mut stage);
+    let number = stage.number();
+    // In the queue, then with the server.
+    let first = read(&mut stage, "x://1");
+    let second = read(&mut stage, "x://1");
+    assert_eq!((stage.upstream.counts.queued.load(Relaxed), stage.upstream.counts.joined.load(Relaxed)), (1, 1));
+    // The one whose place in the queue it is leaves: another one has it.
+    drop(first.cancel);
+    stage.errands();
+    assert_eq!(stage.upstream.counts.queued.load(Relaxed), 1);
+    let third = read(&mut stage, "x://1");
+    stage.passes(Duration::from_millis(1));
+    stage.answers(number, "{}");
+    stage.answer(tool.call).unwrap();
+    assert_eq!(stage.sent.texts.len(), 2);
+    drop(second.cancel);
+    stage.errands();
+    assert_eq!(stage.sent.texts.len(), 2, "the server hears nothing of it");
+    stage.answers(stage.number(), r#"{"contents":[]}"#);
+    stage.answer(third.call).unwrap();
+    assert_eq!((stage.seats.taken(), stage.upstream.counts.in_flight.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn a_late_word_that_the_first_has_left_does_not_harm_who_has_its_place() {
+    let mut stage = stage(1);
+    let first = read(&mut stage, "x://1");
+    let slot = stage.number();
+    let second = read(&mut stage, "x://1");
+    drop(first.cancel);
+    stage.errands();
+    stage.errand(Errand::Cancel { slot });
+    stage.answers(stage.number(), r#"{"contents":[]}"#);
+    stage.answer(second.call).unwrap();
+}
+
+#[test]
+fn reads_of_other_tenants_are_other_reads_and_so_are_those_with_progress() {
+    let mut stage = stage(10);
+    let _one = read(&mut stage, "x://1");
+    let _other = read(&mut stage, "x://2");
+    let tenant = crate::guard::Tenant(1);
+    let _third = stage.call(reading("x://1", LEGACY), Client { tenant, ..Client::default() });
+    let _fourth = stage.call(Parcel { progress: true, ..reading("x://1", LEGACY) }, Client::default());
+    let meta = r#""traceparent":"00-a""#.into();
+    let _fifth = stage.call(Parcel { meta, ..reading("x://1", LEGACY) }, Client::default());
+    let _sixth = stage.call(reading("x://1", Revision::NEWEST), Client::default());
+    assert_eq!((stage.sent.texts.len(), stage.upstream.counts.joined.load(Relaxed)), (6, 0));
+}
+
+#[test]
+fn at_most_so_many_wait_for_one_and_all_are_told_when_it_is_abandoned() {
+    let mut stage = stage(10);
+    let all: Vec<_> = (0..257).map(|_| read(&mut stage, "x://1")).collect();
+    assert_eq!((stage.sent.texts.len(), stage.upstream.counts.joined.load(Relaxed)), (2, 255));
+    stage.mux.end(&lost(), stage.now, &stage.sent);
+    stage.mux.drop_kept(&lost());
+    let answers = stage.letters().into_iter().filter(|letter| matches!(letter, crate::actor::Letter::Answer { .. }));
+    assert_eq!(answers.count(), all.len());
+    assert_eq!(stage.seats.taken(), 0);
+}

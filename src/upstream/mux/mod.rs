@@ -249,7 +249,7 @@ impl Mux {
                 }
             }
             Errand::Cancel { slot } if is_queued(slot) => self.gate.cancel(slot),
-            Errand::Cancel { slot } => self.cancel(slot & ((1 << NUMBER_BITS) - 1), now, sink),
+            Errand::Cancel { slot } => self.left(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
             Errand::Watch { uri, task, client } => self.watch(uri, task, client.id, now, sink),
             Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
@@ -283,8 +283,9 @@ impl Mux {
     /// Writes the call with this number to the link.
     fn send(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
         let Some(pending) = self.pending.get_mut(number) else { return };
-        let Work::Call(task) = &pending.work else { return };
-        if !task.ticket.serve_as(self.tag | number) {
+        let Work::Call(task) = &mut pending.work else { return };
+        let slot = self.tag | number;
+        if !task.ticket.serve_as(slot) && !task.inherit(&self.upstream, slot) {
             return self.cancel(number, now, sink);
         }
         let parcel = &task.parcel;
@@ -334,49 +335,6 @@ impl Mux {
         let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         let purpose = Purpose::Notification { method, revision: self.terms.revision };
         sink.put(Outgoing { text: text.as_bytes(), purpose });
-    }
-
-    /// Nobody waits any more.
-    fn cancel(&mut self, number: u64, now: Instant, sink: &mut impl Sink) {
-        let Some(pending) = self.pending.get(number) else { return };
-        // A parked call waits for its client's second try, whatever became of the first.
-        if !matches!(pending.work, Work::Call(_)) {
-            return;
-        }
-        let Some(pending) = self.remove(number) else { return };
-        let since = pending.since;
-        // What was not sent, or is answered and waits for its client, needs no word.
-        if pending.bytes > 0 {
-            self.haunt(number, now);
-            self.tell_cancelled(number, sink);
-        }
-        if let Work::Call(task) = pending.work {
-            self.ended(&task.parcel, since, since, pending.bytes, 0, "cancelled");
-            task.ticket.discard();
-        }
-    }
-
-    /// Tells the server that nobody waits for this number.
-    fn tell_cancelled(&mut self, number: u64, sink: &mut impl Sink) {
-        self.text.clear();
-        speech::cancelled(&mut self.text, number);
-        let purpose = Purpose::Cancel { number, revision: self.terms.revision };
-        sink.put(Outgoing { text: &self.text, purpose });
-    }
-
-    /// Late answers to this number are to be expected; the server may be at work on it until then.
-    fn forget(&mut self, number: u64, until: Instant) {
-        if self.cancelled.len() == CANCELLED_MAX
-            && let Some((_, until)) = self.cancelled.pop_front()
-        {
-            self.haunted_until = self.haunted_until.max(until);
-        }
-        self.cancelled.push_back((number, until));
-    }
-
-    /// Nobody waits for this call any more, but its server may go on with it.
-    fn haunt(&mut self, number: u64, now: Instant) {
-        self.forget(number, now + HAUNTS);
     }
 
     /// Something that has come. What is to be said about it is said by [`Self::speak`].
