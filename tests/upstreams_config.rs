@@ -85,6 +85,14 @@ fn a_start_is_refused_with_everything_that_is_wrong() {
             "${LAKHS_NO_SUCH}",
         ],
     );
+    let kin = folder.file(
+        "kin.toml",
+        "[upstreams.a]\ntcp = \"h:1\"\nfallback = [\"b\"]\n[upstreams.b]\ntcp = \"h:2\"\nfallback = [\"a\"]\n\
+         [upstreams.c]\ntcp = \"h:3\"\nreplica_of = \"nobody\"\nweight = 0",
+    );
+    let words =
+        ["(a -> b -> a)", "`upstreams.c.replica_of` names \"nobody\"", "`upstreams.c.weight` is not from 1 to 1000"];
+    refused(&["--config", &kin], &[], &words);
     let unknown = folder.file("unknown.toml", "[upstreams.a]\nurl = \"http://h\"");
     refused(&["--config", &unknown], &[], &["unknown.toml", "`upstreams.a.url`", "print-config"]);
     refused(&["--mcp-json", "/no/such.json"], &[], &["/no/such.json"]);

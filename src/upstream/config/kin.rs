@@ -79,7 +79,7 @@ fn cycle(all: &BTreeMap<String, Config>, name: &str) -> Option<Estranged> {
                 let told = way.iter().all(|known| *known >= name);
                 return told.then(|| Estranged::Cycle(name.to_owned(), [&way[..], &[name]].concat().join(" -> ")));
             }
-            if all.contains_key(next) && seen.insert(next.as_str()) {
+            if next != name && all.contains_key(next) && seen.insert(next.as_str()) {
                 ways.push([&way[..], &[next.as_str()]].concat());
             }
         }
