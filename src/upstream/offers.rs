@@ -293,8 +293,8 @@ impl State {
                 return Some(Drawn { upstream: at, group: None, offer: Arc::clone(&stand.offer) });
             };
             Arc::ptr_eq(&group.members()[0], &stand.upstream).then(|| {
-                let offers = group.members().iter().filter_map(|member| known(member)).map(|stand| &stand.offer);
-                let offer = offers.into_iter().find(|offer| ***offer != Offer::default()).unwrap_or(&stand.offer);
+                let mut offers = group.members().iter().filter_map(&known).map(|stand| &stand.offer);
+                let offer = offers.find(|offer| ***offer != Offer::default()).unwrap_or(&stand.offer);
                 Drawn { upstream: at, offer: Arc::clone(offer), group: Some(group) }
             })
         };

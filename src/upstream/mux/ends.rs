@@ -184,7 +184,7 @@ impl Mux {
             // Somebody else need not wait for that link.
             let lost = Trouble::new(TroubleKind::Lost, "its link has ended").unsent();
             if let Err(task) = self.upstream.pass_on(task, &lost, None) {
-                self.kept.push(task);
+                self.kept.push(*task);
             }
         }
     }
@@ -277,7 +277,7 @@ impl Mux {
     /// What is kept for the next link is refused: there is none soon.
     pub(in crate::upstream) fn drop_kept(&mut self, trouble: &Trouble) {
         for task in std::mem::take(&mut self.kept) {
-            self.upstream.turn_down(task, trouble, None);
+            self.upstream.turn_down(Box::new(task), trouble, None);
         }
         // Where clients have sessions of their own, this link is not theirs.
         if !self.upstream.per_session {

@@ -129,7 +129,7 @@ pub(super) struct Mux {
     /// Resources that have changed.
     pub(super) updated: Vec<Box<str>>,
     /// Calls that were surely not processed, for the next link.
-    pub(super) kept: Vec<Box<Task>>,
+    pub(super) kept: Vec<Task>,
     /// Why the link is of no use any more.
     pub(super) lost: Option<Trouble>,
 }
@@ -215,7 +215,7 @@ impl Mux {
         self.watch_again(now, sink);
         for task in std::mem::take(&mut self.kept) {
             self.gate.enter();
-            self.begin(Go { task, arrived: now, attempts: 1 }, true, now, sink);
+            self.begin(Go { task: Box::new(task), arrived: now, attempts: 1 }, true, now, sink);
         }
     }
 
