@@ -276,7 +276,7 @@ mod tests {
             "`plans.Gold`: a name has",
             "call it gold",
             "`tenants.a.plan` is \"silver\"",
-            "`tenants.b.keys[0]` refers to ${LAKH_TEST_NOT_SET}, which is not set",
+            "`tenants.b.keys[0]` refers to `${LAKH_TEST_NOT_SET}`, which is not set",
             "`tenants.b.keys[1]` has a space",
             "`guard.api_key_header`",
         ] {
