@@ -59,6 +59,11 @@ fn told(answer: &Value) -> (i64, u64) {
     (code, wait)
 }
 
+/// Whether it is an answer within a session, where the status is of the transport alone, and its error has this code.
+fn is_told_inside(answer: &peer::http::Answer, code: i64) -> bool {
+    answer.status == 200 && answer.line("retry-after").is_none() && told(&answer.json()).0 == code
+}
+
 /// Whether `Retry-After` of an answer over HTTP is what its error says, in whole seconds and no less.
 fn agrees(answer: &peer::http::Answer) -> bool {
     let (code, wait) = told(&answer.json());

@@ -11,8 +11,9 @@ use crate::conn::connection::{Connection, Due, Stage};
 use crate::conn::service::{Service, Talk};
 use crate::conn::{Bench, Parting};
 use crate::mcp::Revision;
+use crate::mcp::fault::{TOO_MANY, UNAVAILABLE};
 use crate::pool::Key;
-use crate::wire::envelope::{self, Incoming, Kind};
+use crate::wire::envelope::{self, Id, Incoming, Kind};
 use crate::wire::http::event::{self, EventId};
 use crate::wire::http::{self, Manner, Refusal, Request};
 use crate::wire::json;
@@ -416,12 +417,15 @@ fn lines_of(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The status of an answer: of an error it follows from its code (spec 2026-07-28 basic/index#error-codes and
-/// basic/transports/streamable-http); legacy revisions have errors of calls under 200.
+/// basic/transports/streamable-http). In a session the answer to a request is under 200, whatever the error: clients take
+/// another status for the transport's failure (the Python SDK up to 1.x ends the session with it).
 fn status(answer: &[u8], exchange: &Exchange) -> u16 {
     let modern = exchange.revision == Some(Revision::V2026_07_28);
-    match error_code(answer) {
-        Some(503) => 503,
-        Some(429) => 429,
+    let Some((id, error)) = error(answer) else { return 200 };
+    match error_code(error) {
+        Some(UNAVAILABLE | TOO_MANY) if exchange.session.is_some() && id.is_some() => 200,
+        Some(UNAVAILABLE) => 503,
+        Some(TOO_MANY) => 429,
         Some(-32601) if modern => 404,
         Some(-32700 | -32600 | -32020..=-32020 | -32021 | -32022) if modern => 400,
         Some(_) if exchange.malformed => 400,
@@ -431,23 +435,25 @@ fn status(answer: &[u8], exchange: &Exchange) -> u16 {
     }
 }
 
-fn error_code(answer: &[u8]) -> Option<i64> {
-    let [code] = json::pick(error(answer)?, ["code"]).ok()?;
+fn error_code(error: &str) -> Option<i32> {
+    let [code] = json::pick(error, ["code"]).ok()?;
     code?.parse().ok()
 }
 
 /// When an error says that the same may go better.
 fn retry_after_ms(answer: &[u8]) -> Option<u64> {
-    let [data] = json::pick(error(answer)?, ["data"]).ok()?;
+    let (_, error) = error(answer)?;
+    let [data] = json::pick(error, ["data"]).ok()?;
     let [wait] = json::pick(data?, ["retryAfterMs"]).ok()?;
     wait?.parse().ok()
 }
 
-fn error(answer: &[u8]) -> Option<&str> {
+/// The id and the error of an answer that is one.
+fn error(answer: &[u8]) -> Option<(Option<Id<'_>>, &str)> {
     // An id is 256 bytes at most, and the error stands behind it.
     let start = &answer[..answer.len().min(320)];
     memchr::memmem::find(start, b"\"error\"")?;
     let Ok(Incoming::One(message)) = envelope::parse(answer) else { return None };
-    let Kind::Response { error, .. } = message.kind else { return None };
-    error
+    let Kind::Response { id, error, .. } = message.kind else { return None };
+    Some((id, error?))
 }
