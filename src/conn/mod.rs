@@ -306,6 +306,7 @@ impl<S: Service> Tenants for Connections<S> {
             match conn.deadline(&limits) {
                 Some((due, Due::Part(_))) if due <= desk.now && conn.is_read_on(desk.now) => Ok(()),
                 Some((due, Due::Part(parting))) if due <= desk.now => {
+                    bench.give_up(conn);
                     bench.say_last_words(conn, parting, desk, key);
                     Err(parting)
                 }

@@ -89,10 +89,15 @@ fn a_call_that_nobody_reads_on_ends_after_its_time() {
     client.say(&request(1, "tools/call", &params));
     assert!(client.answer().is_stream());
     assert_eq!(client.event_message()["params"]["progress"], 100);
+    let mut late = client.sibling();
     drop(client);
     assert_eq!(gateway.house().in_flight.taken(), 1);
     assert!(eventually(|| gateway.house().in_flight.taken() == 0));
     assert!(gateway.parted(Parting::PeerVanished, 1));
+    assert!(late.get("Last-Event-ID: 1-1\r\n").is_stream());
+    let messages = std::iter::repeat_with(|| late.event_message()).find(|message| message["id"] == 1);
+    assert_eq!(messages.expect("an end")["error"]["code"], -32603, "who comes too late does not wait for ever");
+    assert_eq!(late.event(), None);
 }
 
 #[test]

@@ -18,9 +18,9 @@ pub struct Config {
     pub detached_ms: u64,
     /// Events of one session that are kept for a client that comes back with `Last-Event-ID`.
     pub replay_events_max: usize,
-    /// The same in bytes.
+    /// The same in bytes. In place of an answer that is larger an error is kept.
     pub replay_bytes_max: usize,
-    /// The same of all sessions together, in bytes; beyond it nothing more is kept.
+    /// The same of all sessions together, in bytes; of the last eighth only such errors are kept.
     pub replay_bytes_total_max: usize,
     /// How long an event is kept.
     pub replay_ms: u64,

@@ -10,13 +10,17 @@ use crate::conn::config::Limits;
 use crate::conn::connection::{Connection, Due, Stage};
 use crate::conn::service::{Service, Talk};
 use crate::conn::{Bench, Parting};
-use crate::mcp::Revision;
+use crate::mcp::{Fault, Revision};
 use crate::mcp::fault::{TOO_MANY, UNAVAILABLE};
 use crate::pool::Key;
 use crate::wire::envelope::{self, Id, Incoming, Kind};
 use crate::wire::http::event::{self, EventId};
 use crate::wire::http::{self, Manner, Refusal, Request};
 use crate::wire::json;
+
+/// What is said where the answer would be.
+const UNFETCHED: &str = "Internal error: the call was given up, as its client was away for too long \
+                         (conn.http.detached_ms); it may have had effects";
 
 /// A POST that is being answered. It is there only as long as that takes.
 pub(in crate::conn) struct Exchange {
@@ -379,6 +383,21 @@ impl<S: Service> Bench<S> {
             self.detach(conn, desk);
         }
         may
+    }
+
+    /// Its client has not come back for the answers in time: it finds errors in their place if it still does.
+    pub(in crate::conn) fn give_up(&mut self, conn: &mut Connection<S::Session>) {
+        let (Stage::Http(Http::Answering(exchange)), Some(active)) = (&mut conn.stage, &conn.active) else { return };
+        if !exchange.gone {
+            return;
+        }
+        let mut text = Vec::new();
+        for id in active.calls.ids().filter_map(|id| Id::from_raw(id).ok()) {
+            self.house.ledger.faults.add(Fault::Abandoned);
+            text.clear();
+            Fault::Abandoned.because(UNFETCHED).write(&mut text, Some(id));
+            self.event(exchange, &text, false);
+        }
     }
 
     /// Nothing more is written and read: the client has lost the stream, or reads on elsewhere.
