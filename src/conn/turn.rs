@@ -192,7 +192,10 @@ impl Mcp {
         let directory = Arc::clone(self.directory.load());
         let target = Target::Resource(uri);
         let Some((Server::Upstream(upstream), uri)) = directory.home(&target) else {
-            return self.fault(out, Some(id), Fault::UnknownResource);
+            self.house.ledger.faults.add(Fault::UnknownResource);
+            // Only legacy clients ask so, and the code is the same in all their revisions.
+            let revision = caller.session.revision().unwrap_or(mcp::Revision::V2025_11_25);
+            return Fault::unknown_resource(target.name(), revision).write(out, Some(id));
         };
         if caller.interests().watches_at(upstream, uri) {
             return mcp::answer::empty_result(out, id);
@@ -437,6 +440,9 @@ fn unknown_target(call: &Call<'_>) -> Refusal<'static> {
         Target::Tool(_) => Fault::UnknownTool.because(format!("Unknown tool: {name}; see tools/list for the names")),
         Target::Prompt(_) => {
             Fault::UnknownPrompt.because(format!("Unknown prompt: {name}; see prompts/list for the names"))
+        }
+        Target::Resource(_) if call.method == mcp::Method::ReadResource => {
+            Fault::unknown_resource(call.target.name(), call.revision)
         }
         Target::Resource(_) => {
             Fault::UnknownResource.because(format!("Resource not found: {name}; see resources/list for what there is"))

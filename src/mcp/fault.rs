@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::mcp::answer;
-use crate::mcp::revision::Revision;
+use crate::mcp::revision::{Era, Revision};
 use crate::wire::envelope::{Defect, Id, Malformed};
 
 crate::named! {
@@ -89,7 +89,7 @@ pub const UNAVAILABLE: i32 = 503;
 pub const TOO_MANY: i32 = 429;
 
 impl Fault {
-    /// The JSON-RPC error code.
+    /// The JSON-RPC error code, as far as it is the same in all revisions.
     ///
     /// A request before any `initialize` and without a `_meta` is [`INVALID_PARAMS`]: a request that lacks the required
     /// `_meta` fields MUST be refused so (spec 2026-07-28 basic/index#meta), and probing clients of both eras expect it
@@ -182,7 +182,7 @@ impl Fault {
     /// This fault with a message of its own.
     #[must_use]
     pub fn because<'a>(self, message: impl Into<Cow<'a, str>>) -> Refusal<'a> {
-        Refusal { fault: self, message: message.into(), data: None }
+        Refusal { fault: self, code: self.code(), message: message.into(), data: None }
     }
 
     /// This fault with `data.retryAfterMs`.
@@ -190,6 +190,19 @@ impl Fault {
     pub fn retry_after(self, wait: Duration) -> Refusal<'static> {
         let data = format!(r#"{{"retryAfterMs":{}}}"#, wait.as_millis());
         Refusal { data: Some(data), ..self.into() }
+    }
+
+    /// The refusal of a resource that no server has: of up to 8 KiB, as `data` repeats it (spec 2025-11-25
+    /// server/resources#error-handling, and the same of 2026-07-28 with another code).
+    #[must_use]
+    pub fn unknown_resource(uri: &str, revision: Revision) -> Refusal<'static> {
+        let code = match revision.era() {
+            Era::Legacy => RESOURCE_NOT_FOUND,
+            Era::Modern => INVALID_PARAMS,
+        };
+        let message = format!("Resource not found: {}; see resources/list for what there is", excerpt(uri));
+        let data = format!(r#"{{"uri":{}}}"#, serde_json::Value::from(uri));
+        Refusal { code, data: Some(data), ..Self::UnknownResource.because(message) }
     }
 
     /// The refusal of a `_meta` that asks for a revision we do not serve per request; `requested` is its JSON token.
@@ -206,6 +219,8 @@ impl Fault {
 pub struct Refusal<'a> {
     /// What to count.
     pub fault: Fault,
+    /// The JSON-RPC error code.
+    pub code: i32,
     /// What to say.
     pub message: Cow<'a, str>,
     /// A raw JSON value for `error.data`.
@@ -215,12 +230,12 @@ pub struct Refusal<'a> {
 impl Refusal<'_> {
     /// Appends the whole JSON-RPC error response. Without an id (it could not be read) the response has none.
     pub fn write(&self, out: &mut Vec<u8>, id: Option<Id<'_>>) {
-        answer::error(out, id, self.fault.code(), &self.message, self.data.as_deref());
+        answer::error(out, id, self.code, &self.message, self.data.as_deref());
     }
 
     /// Appends the error object alone: what a ticket is settled with.
     pub fn write_object(&self, out: &mut Vec<u8>) {
-        answer::error_object(out, self.fault.code(), &self.message, self.data.as_deref());
+        answer::error_object(out, self.code, &self.message, self.data.as_deref());
     }
 }
 
@@ -232,7 +247,7 @@ impl From<Malformed<'_>> for Refusal<'static> {
 
 impl From<Fault> for Refusal<'static> {
     fn from(fault: Fault) -> Self {
-        Self { fault, message: Cow::Borrowed(fault.message()), data: None }
+        Self { fault, code: fault.code(), message: Cow::Borrowed(fault.message()), data: None }
     }
 }
 
@@ -284,6 +299,16 @@ mod tests {
         let error: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(error["code"], 503);
         assert_eq!(error["data"]["retryAfterMs"], 1500);
+    }
+
+    #[test]
+    fn an_unknown_resource_has_the_code_of_the_revision_and_is_named() {
+        for (revision, code) in [(Revision::V2025_11_25, -32002), (Revision::V2026_07_28, -32602)] {
+            let mut out = Vec::new();
+            Fault::unknown_resource("a:\"b\"", revision).write_object(&mut out);
+            let error: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!((&error["code"], &error["data"]), (&code.into(), &serde_json::json!({"uri": "a:\"b\""})));
+        }
     }
 
     #[test]

@@ -4,9 +4,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::peer::{Peer, Process, call, eventually, request, text_of};
+use crate::peer::{Peer, Process, call, eventually, request, scripted, text_of};
 
 const QUIET: Duration = Duration::from_millis(400);
+
+fn in_front_of_two() -> Process {
+    let [one, two] = ["one", "two"].map(|name| format!("{name}={}", scripted()));
+    Process::in_front_of(&["--stdio", &one, "--stdio", &two], &[])
+}
+
+fn meta() -> Value {
+    json!({"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}})
+}
 
 fn subscribe(peer: &mut Peer, uri: &str) {
     assert_eq!(peer.ask(&request(70, "resources/subscribe", &json!({"uri":uri})))["result"], json!({}));
@@ -95,4 +104,17 @@ fn with_a_session_each_a_touched_resource_is_told_to_its_own_client_alone() {
     heard.sort_by_key(|message| message["id"].is_null());
     assert_eq!(heard[1]["params"]["uri"], "test://one");
     assert!(two.hears_nothing(QUIET) && three.hears_nothing(QUIET), "another's");
+}
+
+/// What nobody has is refused in the words of each revision.
+#[test]
+fn a_resource_that_no_server_has_is_refused_by_its_uri() {
+    let lakh = in_front_of_two();
+    let (mut legacy, mut new) = (Peer::line(lakh.clients), Peer::connect(lakh.clients));
+    for (id, method) in [(1, "resources/read"), (2, "resources/subscribe")] {
+        let error = legacy.ask(&request(id, method, &json!({"uri": "other://x"})))["error"].clone();
+        assert_eq!((&error["code"], &error["data"]["uri"]), (&json!(-32002), &json!("other://x")), "{error}");
+    }
+    let error = new.ask(&request(3, "resources/read", &json!({"uri": "other://x", "_meta": meta()})))["error"].clone();
+    assert_eq!((&error["code"], &error["data"]["uri"]), (&json!(-32602), &json!("other://x")), "{error}");
 }
