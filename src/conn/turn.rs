@@ -88,7 +88,6 @@ impl Mcp {
             self.fault(out, Some(*id), Fault::DuplicateId);
             return None;
         }
-        let from = out.len();
         let catalogue = &self.directory.load().catalogue;
         match caller.session.session.handle_message(message, catalogue, &mut self.profiles, out) {
             Verdict::Answered | Verdict::Nothing => {}
@@ -105,11 +104,8 @@ impl Mcp {
                 caller.interests().loud = Some(loud);
             }
             // Its acknowledgement is a notification, which has no place among the answers of a batch.
-            Verdict::Listen(listen) if batch.is_some() => {
-                out.truncate(from);
-                self.fault(out, Some(listen.id), Fault::BatchNotAllowed);
-            }
-            Verdict::Listen(listen) => self.listen(caller, &listen, from, out),
+            Verdict::Listen(listen) if batch.is_some() => self.fault(out, Some(listen.id), Fault::BatchNotAllowed),
+            Verdict::Listen(listen) => self.listen(caller, &listen, out),
             Verdict::Cancel(id) => return Self::cancel(caller, id),
             Verdict::Reply(id, reply) => self.reply(caller, id, reply),
             Verdict::RootsChanged => {
@@ -217,8 +213,9 @@ impl Mcp {
         }
     }
 
-    /// Keeps a subscription open. Its acknowledgement is in `out`, after `from`.
-    fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, from: usize, out: &mut Vec<u8>) {
+    /// Opens a subscription, and keeps it. What nobody has is left out of the acknowledgement (spec 2026-07-28
+    /// basic/patterns/subscriptions#acknowledgment).
+    fn listen(&mut self, caller: &mut Caller<'_, Guest>, listen: &Listen<'_>, out: &mut Vec<u8>) {
         let most = self.house.client_in_flight_max(caller.tenant);
         let refusal = match self.house.guards.take_work(&self.house.pressure, caller.unread()) {
             Err(refusal) => Some(refusal),
@@ -228,25 +225,27 @@ impl Mcp {
             Ok(()) => (caller.calls().len() >= most).then_some(guard::Refusal::ClientInFlight),
         };
         if let Some(refusal) = refusal {
-            out.truncate(from);
             return self.refuse(listen.id, refusal, None, out);
         }
         let directory = Arc::clone(self.directory.load());
-        let mut watches = Vec::new();
-        for uri in &listen.uris {
-            let target = Target::Resource(Cow::Borrowed(uri));
+        let (mut watches, mut honoured) = (Vec::new(), Vec::new());
+        for asked in &listen.uris {
+            let target = Target::Resource(Cow::Borrowed(asked));
             if let Some((Server::Upstream(upstream), uri)) = directory.home(&target) {
                 let Some(watched) = self.house.watches.take() else {
-                    out.truncate(from);
                     return self.refuse(listen.id, guard::Refusal::WatchesFull, None, out);
                 };
                 let client = caller.watcher(upstream);
                 watches.push(Watch::new(upstream, uri, client.id, watched));
                 upstream.post(Errand::Watch { uri: uri.into(), task: None, client });
+                honoured.push(Cow::Borrowed(&**asked));
             }
         }
+        let none = if honoured.is_empty() { mcp::Topics::UPDATED.0 } else { 0 };
+        let topics = mcp::Topics(listen.topics.0 & !none);
+        mcp::answer::listen_acknowledged(out, listen.id, topics, &honoured);
         let number = self.number();
-        let work = Work::Listen { topics: listen.topics, watches };
+        let work = Work::Listen { topics, watches };
         caller.calls().push(Pending { number, id: listen.id.raw().into(), batch: None, work });
     }
 

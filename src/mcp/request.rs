@@ -122,13 +122,12 @@ fn answer_list<'m>(
     Ok(Verdict::Answered)
 }
 
-/// Opens a subscription to what can be told; what cannot is left out of the acknowledgement (spec 2026-07-28
+/// A subscription to what can be told; what cannot is left out (spec 2026-07-28
 /// basic/patterns/subscriptions#acknowledgment).
 pub(super) fn listen<'m>(
     request: &Request<'m, '_>,
     params: &Params<'m>,
     catalogue: &Catalogue,
-    out: &mut Vec<u8>,
 ) -> Result<Verdict<'m>, Refusal<'static>> {
     let wanted = params.notifications.filter(|raw| is_object(raw));
     let wanted = wanted.ok_or_else(|| invalid("subscriptions/listen needs notifications, an object"))?;
@@ -161,7 +160,6 @@ pub(super) fn listen<'m>(
             topics = Topics(topics.0 | topic.0);
         }
     }
-    answer::listen_acknowledged(out, request.id, topics, &uris);
     Ok(Verdict::Listen(Listen { id: request.id, topics, uris }))
 }
 

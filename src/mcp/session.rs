@@ -54,8 +54,8 @@ pub enum Verdict<'m> {
     Unsubscribe(Cow<'m, str>),
     /// It wants log messages from this level on, of all servers. It is answered already.
     SetLevel(Level),
-    /// A subscription is open and its acknowledgement is in the buffer. It ends when the client cancels its id, or by
-    /// [`answer::listen_closed`].
+    /// A subscription; whoever finds the servers of its resources opens it, by [`answer::listen_acknowledged`] with those
+    /// that have one. It ends when the client cancels its id, or by [`answer::listen_closed`].
     Listen(Listen<'m>),
     /// The request with this id is to be stopped and not to be answered, if it is still running.
     Cancel(Id<'m>),
@@ -308,7 +308,7 @@ fn handle_modern<'m>(
             answer::result(out, request.id, catalogue.discover().as_bytes());
             Ok(Verdict::Answered)
         }
-        "subscriptions/listen" => listen(request, params, catalogue, out),
+        "subscriptions/listen" => listen(request, params, catalogue),
         _ => serve(request, params, revision, level(&params.meta), catalogue, out),
     }
 }

@@ -118,3 +118,19 @@ fn a_resource_that_no_server_has_is_refused_by_its_uri() {
     let error = new.ask(&request(3, "resources/read", &json!({"uri": "other://x", "_meta": meta()})))["error"].clone();
     assert_eq!((&error["code"], &error["data"]["uri"]), (&json!(-32602), &json!("other://x")), "{error}");
 }
+
+/// Spec 2026-07-28 basic/patterns/subscriptions#acknowledgment.
+#[test]
+fn a_subscription_is_acknowledged_with_what_some_server_has() {
+    let lakh = in_front_of_two();
+    let mut peer = Peer::connect(lakh.clients);
+    for (id, uris, honoured) in [
+        (1, json!(["other://x", "test://one", "other://y"]), json!({"resourceSubscriptions": ["test://one"]})),
+        (2, json!(["other://x"]), json!({})),
+    ] {
+        let wanted = json!({"notifications": {"resourceSubscriptions": uris}, "_meta": meta()});
+        let acknowledged = peer.ask(&request(id, "subscriptions/listen", &wanted));
+        assert_eq!(acknowledged["params"]["notifications"], honoured);
+        assert_eq!(acknowledged["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], id);
+    }
+}
