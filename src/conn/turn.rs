@@ -106,7 +106,7 @@ impl Mcp {
             // Its acknowledgement is a notification, which has no place among the answers of a batch.
             Verdict::Listen(listen) if batch.is_some() => self.fault(out, Some(listen.id), Fault::BatchNotAllowed),
             Verdict::Listen(listen) => self.listen(caller, &listen, out),
-            Verdict::Cancel(id) => return Self::cancel(caller, id),
+            Verdict::Cancel(id) => return self.cancel(caller, id),
             Verdict::Reply(id, reply) => self.reply(caller, id, reply),
             Verdict::RootsChanged => {
                 if let Some(interests) = &caller.session.interests {
@@ -250,9 +250,12 @@ impl Mcp {
     }
 
     /// Cancelled requests are not answered (spec 2025-11-25 basic/utilities/cancellation), but a batch must still end.
-    fn cancel(caller: &mut Caller<'_, Guest>, id: Id<'_>) -> Option<Vec<u8>> {
-        let calls = &mut caller.active.as_mut()?.calls;
-        let pending = calls.take_id(id)?;
+    fn cancel(&self, caller: &mut Caller<'_, Guest>, id: Id<'_>) -> Option<Vec<u8>> {
+        let calls = caller.active.as_mut().map(|active| &mut active.calls);
+        let Some((calls, pending)) = calls.and_then(|calls| calls.take_id(id).map(|pending| (calls, pending))) else {
+            self.house.ledger.ignored.add(mcp::Ignored::LateCancel);
+            return None;
+        };
         calls.forget_asked(pending.number);
         calls.settle_batched(pending.batch?, |_| {})
     }

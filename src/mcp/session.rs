@@ -80,6 +80,8 @@ crate::named! {
         UntimelyInitialized = "untimely_initialized",
         /// A cancellation without the id of a request (spec 2025-11-25 basic/utilities/cancellation#error-handling).
         MalformedCancel = "malformed_cancel",
+        /// A cancellation of what is not waited for: answered meanwhile, or never asked.
+        LateCancel = "late_cancel",
         /// A reply to a request that was never sent, or was replied to already.
         UnaskedReply = "unasked_reply",
         /// An error without an id: it answers nothing.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lakh::mcp::Ignored;
 use lakh::wire::http::Refusal;
 use serde_json::json;
 
@@ -168,6 +169,7 @@ fn a_cancellation_on_another_connection_finds_its_call() {
         assert_eq!((client.answer().status, round), (202, round), "no answer to what was cancelled");
         assert!(eventually(|| gateway.house().in_flight.taken() == 0));
         assert_eq!(other.post(&cancel).status, 202, "cancelling what is over is nothing");
+        assert_eq!(gateway.house().ledger.ignored.get(Ignored::LateCancel), round + 1);
     }
 }
 

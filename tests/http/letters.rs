@@ -100,7 +100,9 @@ fn a_question_comes_on_the_stream_of_its_call_and_its_reply_on_another_connectio
     assert!(client.answer().is_stream());
     let question = client.event_message();
     assert_eq!(question["method"], "roots/list");
-    reply(&client, &json!("nobody asked this"));
+    let nobody_asked = json!({"jsonrpc": "2.0", "id": "nobody asked this", "result": {}});
+    let answer = client.sibling().post(&nobody_asked);
+    assert!(answer.status == 400 && answer.head.contains("text/plain"), "{answer:?}");
     reply(&client, &question["id"]);
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Reply::Result(br#"{"roots":[]}"#.to_vec())));
     reply(&client, &question["id"]);

@@ -1,7 +1,7 @@
 //! 2026-07-28: no sessions; header lines that say what the body says; subscriptions as event streams.
 
 use lakh::conn::Parting;
-use lakh::mcp::Fault;
+use lakh::mcp::{Fault, Ignored};
 use serde_json::{Value, json};
 
 use crate::peer::http::Http;
@@ -77,6 +77,16 @@ fn header_lines_that_say_something_else_than_the_body_are_refused() {
         (client.version, client.lines) = (version.clone(), lines.to_owned());
         assert_eq!(client.post(&call).status, 200, "{lines}");
     }
+}
+
+#[test]
+fn a_response_is_refused_with_words() {
+    let gateway = Gateway::start(|_| {});
+    let mut client = Http::connect(gateway.clients());
+    client.version = Some("2026-07-28".into());
+    let answer = client.post(&json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert!(answer.status == 400 && answer.body.contains("nothing that was asked"), "{answer:?}");
+    assert_eq!(gateway.house().ledger.ignored.get(Ignored::UnaskedReply), 1);
 }
 
 #[test]

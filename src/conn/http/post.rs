@@ -8,9 +8,9 @@ use super::{Exchange, Http, modern};
 use crate::actor::{Desk, Sibling};
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::{Message, Service};
-use crate::conn::{Bench, last_words};
+use crate::conn::{Bench, House, last_words};
 use crate::guard::{self, Tenant};
-use crate::mcp::{self, Era, Fault, Revision};
+use crate::mcp::{self, Era, Fault, Ignored, Revision};
 use crate::pool::Key;
 use crate::wire::envelope::{self, Envelope, Id, Incoming, Kind};
 use crate::wire::http::{Refusal, Request};
@@ -63,8 +63,8 @@ impl<S: Service> Bench<S> {
             // None means anything (spec 2026-07-28 basic/transports/streamable-http#sending-messages).
             Kind::Notification { .. } => return self.answer_empty(conn, request, 202),
             Kind::Response { .. } => {
-                self.house.ledger.ignored.add(crate::mcp::Ignored::UnaskedReply);
-                return self.answer_empty(conn, request, 400);
+                self.house.ledger.ignored.add(Ignored::UnaskedReply);
+                return Err(Refusal::ReplyUnasked.into());
             }
         };
         let mut exchange = Exchange::new(request, None, desk.now);
@@ -115,11 +115,21 @@ impl<S: Service> Bench<S> {
             return self.fail(conn, exchange, desk, key, |out| refusal.write(out, Some(id)));
         }
         match incoming {
-            Incoming::One(message) => is_for_others = hand_on(&session, &message, most)?,
+            Incoming::One(message) => {
+                // What cannot be accepted is an error (spec 2025-11-25 basic/transports#sending-messages-to-the-server).
+                // A response that only comes late is none: its client could not know.
+                if let Kind::Response { id: Some(id), .. } = message.kind
+                    && !is_of_a_question(id)
+                {
+                    self.house.ledger.ignored.add(Ignored::UnaskedReply);
+                    return Err(Refusal::ReplyUnasked.into());
+                }
+                is_for_others = self.house.hand_on(&session, &message, most)?;
+            }
             Incoming::Batch(batch) => {
                 for message in batch {
                     is_for_others &= match message {
-                        Ok(message) => hand_on(&session, &message, most)?,
+                        Ok(message) => self.house.hand_on(&session, &message, most)?,
                         Err(_) => false,
                     };
                 }
@@ -182,24 +192,37 @@ impl<S: Service> Bench<S> {
     }
 }
 
-/// Hands a cancellation or a reply to the connection where the call or the question is. False for any other message.
-fn hand_on(session: &HttpSession, message: &Envelope<'_>, most: u16) -> Result<bool, Refusal> {
-    let mut state = session.state();
-    let place = match &message.kind {
-        Kind::Notification { method } if method == "notifications/cancelled" => {
-            let id = message.params.and_then(|params| json::pick(params, ["requestId"]).ok()).and_then(|[id]| id);
-            id.and_then(|id| Id::from_raw(id).ok()).and_then(|id| state.who_waits_for(id))
+impl House {
+    /// Hands a cancellation or a reply to the connection where the call or the question is. False for any other message.
+    fn hand_on(&self, session: &HttpSession, message: &Envelope<'_>, most: u16) -> Result<bool, Refusal> {
+        let mut state = session.state();
+        let (place, late) = match &message.kind {
+            Kind::Notification { method } if method == "notifications/cancelled" => {
+                let id = message.params.and_then(|params| json::pick(params, ["requestId"]).ok()).and_then(|[id]| id);
+                match id.and_then(|id| Id::from_raw(id).ok()) {
+                    Some(id) => (state.who_waits_for(id), Ignored::LateCancel),
+                    None => (None, Ignored::MalformedCancel),
+                }
+            }
+            Kind::Response { id: Some(id), .. } => (state.who_asked(*id), Ignored::UnaskedReply),
+            Kind::Response { id: None, .. } => (None, Ignored::NamelessError),
+            _ => return Ok(false),
+        };
+        let Some(place) = place else {
+            self.ledger.ignored.add(late);
+            return Ok(true);
+        };
+        if !state.post(most) {
+            return Err(Refusal::StreamBusy);
         }
-        Kind::Response { id, .. } => id.and_then(|id| state.who_asked(id)),
-        _ => return Ok(false),
-    };
-    // Nobody there: it is answered meanwhile.
-    let Some(place) = place else { return Ok(true) };
-    if !state.post(most) {
-        return Err(Refusal::StreamBusy);
+        place.tell(Sibling::Message(written(message).into()));
+        Ok(true)
     }
-    place.tell(Sibling::Message(written(message).into()));
-    Ok(true)
+}
+
+/// Whether a question could have this id: they are numbers.
+fn is_of_a_question(id: Id<'_>) -> bool {
+    id.raw().parse::<u64>().is_ok()
 }
 
 /// The message as text again: within a batch it has none of its own.

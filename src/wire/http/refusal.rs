@@ -56,6 +56,8 @@ listed! {
         SessionMissing = "session_missing",
         /// The session is not there, or not any more.
         SessionUnknown = "session_unknown",
+        /// A response to what was never asked.
+        ReplyUnasked = "reply_unasked",
         /// There are as many sessions as there may be.
         SessionsFull = "sessions_full",
         /// The same of one tenant.
@@ -90,7 +92,8 @@ impl Refusal {
             | Self::TransferCoding
             | Self::ChunkInvalid
             | Self::ProtocolVersion
-            | Self::SessionMissing => 400,
+            | Self::SessionMissing
+            | Self::ReplyUnasked => 400,
             Self::HostForbidden | Self::OriginForbidden => 403,
             Self::NotFound | Self::SessionUnknown => 404,
             Self::Method => 405,
@@ -145,6 +148,7 @@ impl Refusal {
             }
             Self::SessionMissing => "Mcp-Session-Id is missing. Send initialize first, then its answer's session id.",
             Self::SessionUnknown => "This session is not there any more. Send initialize without a session id.",
+            Self::ReplyUnasked => "This responds to nothing that was asked here. Send responses with the ids of requests.",
             Self::SessionsFull => "There are too many sessions (guard.sessions_max). Wait, then initialize again.",
             Self::TenantSessionsFull => "Your tenant has too many sessions. End some, or wait, then initialize again.",
             Self::StreamBusy => "Too many messages wait for this session's stream. Wait, then send again.",
