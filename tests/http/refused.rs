@@ -17,7 +17,8 @@ fn what_cannot_be_served_is_told_and_the_connection_lives_on() {
     let mut client = Http::connect(gateway.clients());
     for (from, to, status, refusal) in [
         ("/mcp", "/elsewhere", 404, Refusal::NotFound),
-        ("POST /mcp", "POST /sse", 405, Refusal::Method),
+        ("POST /mcp", "POST /sse", 405, Refusal::MethodOfOldStream),
+        ("POST /mcp", "DELETE /messages", 405, Refusal::MethodOfOldMessage),
         ("application/json, text/event-stream", "application/json", 406, Refusal::NotAcceptable),
         ("application/json, text/event-stream", "text/event-stream", 406, Refusal::NotAcceptable),
         ("application/json, text/event-stream", "text/html", 406, Refusal::NotAcceptable),
@@ -30,7 +31,12 @@ fn what_cannot_be_served_is_told_and_the_connection_lives_on() {
         client.send(accept.replacen(from, to, 1).as_bytes());
         let answer = client.answer();
         assert_eq!(answer.status, status, "{to}: {answer:?}");
-        assert_eq!(answer.line("allow").is_some(), status == 405);
+        let allowed = match refusal {
+            Refusal::MethodOfOldStream => Some("GET, OPTIONS"),
+            Refusal::MethodOfOldMessage => Some("POST, OPTIONS"),
+            _ => None,
+        };
+        assert_eq!(answer.line("allow"), allowed);
         assert!(gateway.house().ledger.http_refusals.get(refusal) > 0, "{refusal:?}");
     }
     assert_eq!(gateway.house().ledger.partings.total(), 0);

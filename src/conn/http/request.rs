@@ -149,7 +149,7 @@ impl<S: Service> Bench<S> {
             Route::Get | Route::OldStream if !request.accepts_events => Err(Refusal::NotAcceptable),
             Route::Get | Route::Delete => match request.version.map(Revision::parse) {
                 // Streams and sessions are of the legacy era (spec 2026-07-28 basic/transports/streamable-http).
-                Some(Some(revision)) if revision.era() == Era::Modern => Err(Refusal::Method),
+                Some(Some(revision)) if revision.era() == Era::Modern => Err(Refusal::MethodModern),
                 Some(None) => Err(Refusal::ProtocolVersion),
                 _ => Ok(route),
             },
@@ -258,7 +258,9 @@ impl House {
             Method::Delete if is_mcp => Ok(Route::Delete),
             Method::Get if path == http.sse_path => Ok(Route::OldStream),
             Method::Post if path == http.messages_path => Ok(Route::OldMessage),
-            _ => Err(Refusal::Method),
+            _ if is_mcp => Err(Refusal::Method),
+            _ if path == http.sse_path => Err(Refusal::MethodOfOldStream),
+            _ => Err(Refusal::MethodOfOldMessage),
         }
     }
 }

@@ -22,8 +22,14 @@ listed! {
         HostForbidden = "host_forbidden",
         /// `Origin` is neither loopback nor allowed.
         OriginForbidden = "origin_forbidden",
-        /// Not GET.
+        /// A method that is not served at the path.
         Method = "method",
+        /// The same, of a request that is made in 2026-07-28.
+        MethodModern = "method_modern",
+        /// The same, where the streams of 2024-11-05 are.
+        MethodOfOldStream = "method_old_stream",
+        /// The same, where their messages are posted.
+        MethodOfOldMessage = "method_old_message",
         /// A path that is not served.
         NotFound = "not_found",
         /// An upgrade request with a body.
@@ -96,7 +102,7 @@ impl Refusal {
             | Self::ReplyUnasked => 400,
             Self::HostForbidden | Self::OriginForbidden => 403,
             Self::NotFound | Self::SessionUnknown => 404,
-            Self::Method => 405,
+            Self::Method | Self::MethodModern | Self::MethodOfOldStream | Self::MethodOfOldMessage => 405,
             Self::NotAcceptable => 406,
             Self::Timeout => 408,
             Self::BodyTooLong => 413,
@@ -126,7 +132,12 @@ impl Refusal {
             Self::HostForbidden => "This Host is not allowed. Use a loopback name, or add it to hosts_allowed.",
             Self::OriginForbidden => "This Origin is not allowed. Add it to origins_allowed.",
             Self::Method => "This method is not served here. Use one of those in Allow.",
-            Self::NotFound => "Nothing is served at this path. Connect to / or /mcp (conn.path).",
+            Self::MethodModern => {
+                "There are no sessions in 2026-07-28. POST your requests; subscriptions/listen opens a stream."
+            }
+            Self::MethodOfOldStream => "Here streams of 2024-11-05 are opened. GET one, or POST to conn.path.",
+            Self::MethodOfOldMessage => "Here messages for streams of 2024-11-05 are posted. POST one.",
+            Self::NotFound => "Nothing is served at this path. Connect to / or to conn.path (/mcp if it is not set).",
             Self::Body => "An upgrade has no body. Send no Content-Length and no Transfer-Encoding.",
             Self::NoUpgrade => "The upgrade is incomplete. Send Connection: Upgrade and Upgrade: websocket.",
             Self::WebSocketVersion => "WebSocket is spoken in version 13. Send Sec-WebSocket-Version: 13.",
@@ -168,6 +179,8 @@ impl Refusal {
     fn headers(self) -> &'static str {
         match self {
             Self::Method => "Allow: GET, POST, DELETE, OPTIONS\r\n",
+            Self::MethodModern | Self::MethodOfOldMessage => "Allow: POST, OPTIONS\r\n",
+            Self::MethodOfOldStream => "Allow: GET, OPTIONS\r\n",
             // A server that names a protocol to upgrade to lists it as a connection option (RFC 9110, section 7.8).
             Self::NoUpgrade => "Connection: Upgrade\r\nUpgrade: websocket\r\n",
             Self::WebSocketVersion => "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
