@@ -48,7 +48,7 @@ impl<S: Service> Bench<S> {
     ) -> Result<(), Stop> {
         let name = request.query("sessionId").ok_or(Refusal::SessionMissing)?;
         let session = self.house.sessions.find(name).ok_or(Refusal::SessionUnknown)?;
-        let text = crate::wire::utf8(body).ok_or(Refusal::ContentType)?;
+        let text = crate::wire::utf8(body).ok_or(Refusal::InvalidUtf8)?;
         let mut state = session.state();
         let place = state.stream.clone().ok_or(Refusal::SessionUnknown)?;
         if !state.post(self.house.config.http.posted_max) {

@@ -65,7 +65,9 @@ impl Mux {
         let found = state.ok_or("requestState must be a string").and_then(|state| {
             let claim = self.shared.secret.open(&self.upstream.name, &state, clock);
             let claim = claim.map_err(|why| match why {
-                crate::mcp::request_state::Unacceptable::Forged => "this requestState was not made here",
+                crate::mcp::request_state::Unacceptable::Forged => {
+                    "this requestState was not made here; call again without it"
+                }
                 crate::mcp::request_state::Unacceptable::Expired => "this requestState has expired; call again",
             })?;
             self.find_parked(claim, &task)

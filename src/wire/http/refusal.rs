@@ -56,6 +56,8 @@ listed! {
         NotAcceptable = "not_acceptable",
         /// The body is not said to be JSON.
         ContentType = "content_type",
+        /// A message for a stream of 2024-11-05 that is no UTF-8 text.
+        InvalidUtf8 = "invalid_utf8",
         /// `MCP-Protocol-Version` names no revision that is served, or not that of the session.
         ProtocolVersion = "protocol_version",
         /// A request that belongs to a session does not name it.
@@ -97,6 +99,7 @@ impl Refusal {
             | Self::LengthInvalid
             | Self::TransferCoding
             | Self::ChunkInvalid
+            | Self::InvalidUtf8
             | Self::ProtocolVersion
             | Self::SessionMissing
             | Self::ReplyUnasked => 400,
@@ -154,6 +157,7 @@ impl Refusal {
                  text/event-stream with a GET; or connect by WebSocket, or send JSON-RPC lines over TCP."
             }
             Self::ContentType => "A message is JSON. Send Content-Type: application/json.",
+            Self::InvalidUtf8 => "The message is not valid UTF-8. Send JSON encoded as UTF-8.",
             Self::ProtocolVersion => {
                 "MCP-Protocol-Version is none that is served here. Send the one that initialize agreed on."
             }
