@@ -138,6 +138,11 @@ impl<T> Connection<T> {
         self.active.as_ref().is_some_and(|active| active.paused)
     }
 
+    /// What has come of a message, or of a request, that is not there as a whole.
+    pub(super) fn inbound(&self) -> &[u8] {
+        self.active.as_ref().map_or(&[], |active| &active.inbound)
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.active.as_ref().map_or(0, |active| active.unsent())
     }

@@ -40,7 +40,8 @@ impl<S: Service> Bench<S> {
             Stage::WebSocket(_) => ws::write_close(&mut self.out, close_code, parting.name()),
             Stage::Http(_) => self.end_http(conn, parting),
             Stage::Opening if speaks_http(conn) => {
-                http::write_refusal(&mut self.out, http::Refusal::Timeout, None, http::Manner::default());
+                // It parts in any case.
+                let _ = self.refuse_unread(http::Refusal::Timeout, conn.inbound());
             }
             // It may have waited at the door for long, and has had no chance to ask.
             Stage::Opening if parting == Parting::Drained => {
@@ -60,7 +61,7 @@ impl<S: Service> Bench<S> {
 
 /// Only HTTP begins with a capital.
 fn speaks_http<T>(conn: &Connection<T>) -> bool {
-    conn.active.as_ref().is_some_and(|active| active.inbound.first().is_some_and(u8::is_ascii_uppercase))
+    conn.inbound().first().is_some_and(u8::is_ascii_uppercase)
 }
 
 /// The line is longer than `bytes_max`.

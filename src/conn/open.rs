@@ -46,7 +46,7 @@ impl<S: Service> Bench<S> {
                     conn.stage = Stage::Http(Http::waiting());
                     Ok(Step::Done(0))
                 }
-                Err(refusal) => Err(self.refuse(refusal, http::Manner::default())),
+                Err(refusal) => Err(self.refuse_unread(refusal, bytes)),
             },
             Dialect::Unknown(stranger) => {
                 self.house.ledger.strangers.add(stranger);

@@ -152,10 +152,10 @@ impl<S: Service> Bench<S> {
                     let step = decoder.decode(&mut bytes[at..], &self.rules);
                     self.frame(conn, step, desk, key)?
                 }
-                Stage::Http(Http::Reading(reader)) => {
-                    let step = reader.next(&mut bytes[at..], &self.house.wire);
-                    self.request(conn, step, desk, key)?
-                }
+                Stage::Http(Http::Reading(reader)) => match reader.next(&mut bytes[at..], &self.house.wire) {
+                    Ok(step) => self.request(conn, step, desk, key)?,
+                    Err(refusal) => return Err(self.refuse_unread(refusal, &bytes[at..])),
+                },
                 // The next request waits until this one is answered.
                 Stage::Http(_) => Step::More(0),
                 Stage::Leaving { .. } => return Ok(bytes.len()),

@@ -136,6 +136,17 @@ fn a_page_is_told_what_it_may_read() {
     assert_eq!((answer.status, answer.line("vary")), (200, Some("Origin")));
     let answer = client.post(&request(1, "ping", &json!({})));
     assert_eq!((answer.status, answer.line("access-control-allow-origin")), (400, Some("https://app.example")));
+    let with_origin = POST.replacen("Host", "Origin: https://app.example\r\nHost", 1);
+    for (from, to, status) in [
+        ("Content-Length: 40", "Content-Length: 5000000", 413),
+        ("Content-Length: 40", &format!("X: {}", "y".repeat(20_000)), 431),
+        ("Content-Length: 40", "Transfer-Encoding: chunked\r\n\r\nzz", 400),
+    ] {
+        let mut refused = Http::connect(gateway.clients());
+        refused.send(with_origin.replacen(from, to, 1).as_bytes());
+        let answer = refused.answer();
+        assert_eq!((answer.status, answer.line("access-control-allow-origin")), (status, Some("https://app.example")));
+    }
     client.lines = "Origin: https://evil.example\r\n".into();
     assert_eq!(client.ask("OPTIONS /mcp", preflight).status, 403);
 }
@@ -149,11 +160,14 @@ fn a_head_or_a_body_that_does_not_end_is_not_waited_for() {
     });
     let mut idle = Http::open(gateway.clients(), "2025-11-25");
     let mut half = Http::connect(gateway.clients());
-    half.send(&POST.as_bytes()[..60]);
-    assert_eq!(half.answer().status, 408);
+    let of_page = POST.replacen("Host", "Origin: http://localhost\r\nHost", 1);
+    half.send(&of_page.as_bytes()[..80]);
+    let answer = half.answer();
+    assert_eq!((answer.status, answer.line("access-control-allow-origin")), (408, Some("http://localhost")));
     let mut half = Http::connect(gateway.clients());
-    half.send(&POST.as_bytes()[..POST.len() - 1]);
-    assert_eq!(half.answer().status, 408);
+    half.send(&of_page.as_bytes()[..of_page.len() - 1]);
+    let answer = half.answer();
+    assert_eq!((answer.status, answer.line("access-control-allow-origin")), (408, Some("http://localhost")));
     assert!(idle.is_closed());
     drop((idle, half));
     assert!(gateway.parted(Parting::HandshakeTimeout, 1));

@@ -358,7 +358,8 @@ impl<S: Service> Bench<S> {
     pub(in crate::conn) fn end_http(&mut self, conn: &mut Connection<S::Session>, parting: Parting) {
         match &conn.stage {
             Stage::Http(Http::Reading(_)) if parting == Parting::MessageTimeout => {
-                self.write_refusal(Refusal::Timeout, Manner::default());
+                // It parts in any case.
+                let _ = self.refuse_unread(Refusal::Timeout, conn.inbound());
             }
             Stage::Http(Http::Listening(listening)) => event::write_end(&mut self.out, listening.chunked),
             Stage::Http(Http::Streaming(standing)) => event::write_end(&mut self.out, standing.chunked),

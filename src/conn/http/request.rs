@@ -1,5 +1,7 @@
 //! A whole request: where it leads, and the refusals that need no look into its body.
 
+use std::sync::Arc;
+
 use super::Http;
 use crate::actor::Desk;
 use crate::conn::connection::{Connection, Stage};
@@ -72,13 +74,13 @@ impl<S: Service> Bench<S> {
     pub(in crate::conn) fn request(
         &mut self,
         conn: &mut Connection<S::Session>,
-        step: Result<http::Step<'_>, Refusal>,
+        step: http::Step<'_>,
         desk: &mut Desk<'_>,
         key: Key,
     ) -> Result<Step, Parting> {
         match step {
-            Ok(http::Step::More) => Ok(Step::More(0)),
-            Ok(http::Step::Head(request)) => {
+            http::Step::More => Ok(Step::More(0)),
+            http::Step::Head(request) => {
                 // Before its body has come; what is left of it would be taken for a request.
                 self.know(conn, &request)
                     .and_then(|()| self.route(conn, &request))
@@ -88,7 +90,7 @@ impl<S: Service> Bench<S> {
                 }
                 Ok(Step::More(0))
             }
-            Ok(http::Step::Whole { request, body, consumed }) => {
+            http::Step::Whole { request, body, consumed } => {
                 conn.stage = Stage::Http(Http::waiting());
                 let done = self.know(conn, &request).and_then(|()| self.route(conn, &request)).map_err(Stop::from);
                 match done.and_then(|route| self.follow(conn, route, &request, body, desk, key)) {
@@ -105,7 +107,6 @@ impl<S: Service> Bench<S> {
                     }
                 }
             }
-            Err(refusal) => Err(self.refuse(refusal, Manner::default())),
         }
     }
 
@@ -211,6 +212,13 @@ impl<S: Service> Bench<S> {
     ) -> Result<(), Stop> {
         http::write_empty(&mut self.out, status, Manner::of(request), "");
         Ok(self.next_request(conn, request.keeps_alive)?)
+    }
+
+    /// Refuses what could not be read, or did not come in time; `buf` is what has come of it. A page is let read why.
+    pub(in crate::conn) fn refuse_unread(&mut self, refusal: Refusal, buf: &[u8]) -> Parting {
+        let house = Arc::clone(&self.house);
+        let origin = http::page_of(buf, &house.wire.origins_allowed);
+        self.refuse(refusal, Manner { origin, ..Manner::default() })
     }
 
     /// Counts and writes a refusal; the parting if the connection ends with it.

@@ -13,7 +13,7 @@ mod upgrade;
 pub use answer::{Manner, open_events, write_continue, write_empty, write_preflight, write_whole};
 pub use head::{Method, Request};
 pub use mirror::mirrored;
-pub use origin::{host_allowed, origin_allowed};
+pub use origin::{host_allowed, origin_allowed, page_of};
 pub use reader::{Reader, Step, head_is_whole};
 pub use refusal::{Refusal, write_refusal};
 pub use upgrade::{Offers, SUBPROTOCOL, Upgrade, accept, read_upgrade, write_switching};

@@ -25,6 +25,20 @@ pub fn origin_allowed(origin: Option<&str>, allowed: &[String]) -> bool {
         || allowed.iter().any(|entry| entry == "*" || entry.eq_ignore_ascii_case(origin))
 }
 
+/// The page that a request comes from whose head is not there as a whole, or is refused, so that it can read why: the one
+/// `Origin` among the whole lines at the start of `buf`, if it is allowed.
+pub fn page_of<'b>(buf: &'b [u8], allowed: &[String]) -> Option<&'b str> {
+    let lines = buf.split_inclusive(|byte| *byte == b'\n').map_while(|line| line.strip_suffix(b"\r\n"));
+    let origins = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+        let (name, value) = line.split_at_checked(7)?;
+        name.eq_ignore_ascii_case(b"origin:").then(|| value.trim_ascii())
+    });
+    let mut origins = origins.map(|value| std::str::from_utf8(value).ok());
+    let (Some(Some(origin)), None) = (origins.next(), origins.next()) else { return None };
+    let is_plain = origin.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_plain && origin_allowed(Some(origin), allowed)).then_some(origin)
+}
+
 /// The host without its port, brackets kept; `None` if it is neither a name nor an address.
 fn without_port(host: &str) -> Option<&str> {
     let name_end = match host.strip_prefix('[') {
@@ -89,6 +103,26 @@ mod tests {
             assert!(!host_allowed(host, &allowed), "{host}");
         }
         assert!(host_allowed("anything.example", &list(&["*"])));
+    }
+
+    #[test]
+    fn the_page_of_a_request_is_known_by_one_whole_line_of_its_head() {
+        let head = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}");
+        for lines in ["Origin: http://localhost\r\n", "X: y\r\norigin:http://localhost \r\nZ", "Origin: http://localhost\r\n\r\n"]
+        {
+            assert_eq!(page_of(head(lines).as_bytes(), &[]), Some("http://localhost"), "{lines:?}");
+        }
+        for lines in [
+            "",
+            "Origin: http://localhost",
+            "Origin: http://evil.example\r\n",
+            "Origin: http://localhost\r\nOrigin: http://localhost\r\n",
+            "\r\nOrigin: http://localhost\r\n",
+            "Origin: http://localhost\rX: y\r\n",
+        ] {
+            assert_eq!(page_of(head(lines).as_bytes(), &[]), None, "{lines:?}");
+        }
+        assert_eq!(page_of(b"GET / HTTP/1.1\r\nOrigin: a b\r\n", &list(&["*"])), None);
     }
 
     #[test]
