@@ -91,7 +91,7 @@ pub(super) fn refused(out: &mut Vec<u8>, id: Option<Id<'_>>, refusal: Refusal, w
 /// The error for what may go better later.
 pub(super) fn error(refusal: Refusal, wait: Duration) -> crate::mcp::Refusal<'static> {
     let fault = match refusal {
-        Refusal::ClientInFlight => Fault::TooManyInFlight,
+        Refusal::ClientInFlight | Refusal::ClientWatches => Fault::TooManyInFlight,
         hasty if hasty.is_for_haste() => Fault::TooOften,
         _ => Fault::Busy,
     };

@@ -197,7 +197,7 @@ impl Mcp {
             return mcp::answer::empty_result(out, id);
         }
         if caller.watches() >= mcp::SUBSCRIPTIONS_MAX {
-            return self.refuse(id, guard::Refusal::ClientInFlight, None, out);
+            return self.refuse(id, guard::Refusal::ClientWatches, None, out);
         }
         let Some(toll) = self.admit(caller, id, Some((upstream, None)), out) else { return };
         let Some(watched) = self.house.watches.take() else {
@@ -220,7 +220,7 @@ impl Mcp {
         let refusal = match self.house.guards.take_work(&self.house.pressure, caller.unread()) {
             Err(refusal) => Some(refusal),
             Ok(()) if caller.watches() + listen.uris.len() > mcp::SUBSCRIPTIONS_MAX => {
-                Some(guard::Refusal::ClientInFlight)
+                Some(guard::Refusal::ClientWatches)
             }
             Ok(()) => (caller.calls().len() >= most).then_some(guard::Refusal::ClientInFlight),
         };

@@ -43,6 +43,8 @@ crate::named! {
         TenantInFlight = "tenant_in_flight",
         /// Too many calls wait for answers (`guard.in_flight_max`).
         InFlightFull = "in_flight_full",
+        /// One client watches too many resources (256 at most).
+        ClientWatches = "client_watches",
         /// Too many resources are watched (`guard.watches_max`).
         WatchesFull = "watches_full",
     }
@@ -79,6 +81,9 @@ impl Refusal {
             Self::ClientInFlight => "this client waits for too many answers; wait for some before sending more",
             Self::TenantInFlight => "your tenant waits for too many answers; wait for some before sending more",
             Self::InFlightFull => "too many calls are waiting for answers; try again later",
+            Self::ClientWatches => {
+                "this client watches too many resources; unsubscribe from some before asking for more"
+            }
             Self::WatchesFull => "too many resources are watched; unsubscribe from some, or try again later",
         }
     }
@@ -94,7 +99,8 @@ impl Refusal {
             | Self::AddressRate
             | Self::TenantRate
             | Self::HouseRate
-            | Self::ClientInFlight => true,
+            | Self::ClientInFlight
+            | Self::ClientWatches => true,
             Self::HouseFull
             | Self::ShardFull
             | Self::NoDescriptor

@@ -24,6 +24,10 @@ fn messages_are_posted_and_answered_on_the_stream() {
         poster.post_to(&path, &call(2, "echo", &json!({"text": "hi"})));
         assert_eq!(stream.event_message()["result"]["content"][0]["text"], "hi");
         assert_eq!(gateway.house().in_flight.taken(), 1);
+        poster.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n").as_bytes());
+        poster.send(b"Content-Type: application/json\r\nContent-Length: 1\r\n\r\n\xff");
+        let answer = poster.answer();
+        assert!(answer.status == 400 && answer.body.contains("UTF-8"), "{answer:?}");
         drop(stream);
         assert!(eventually(|| gateway.house().in_flight.taken() == 0), "it leaves, and its calls end");
         assert_eq!(poster.post_to(&path, &call(3, "echo", &json!({"text": "hi"}))).status, 404);

@@ -134,3 +134,25 @@ fn a_subscription_is_acknowledged_with_what_some_server_has() {
         assert_eq!(acknowledged["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], id);
     }
 }
+
+#[test]
+fn who_watches_as_much_as_it_may_is_told_to_unsubscribe() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let (mut legacy, mut new) = (Peer::line(lakh.clients), Peer::connect(lakh.clients));
+    for item in 0..256 {
+        subscribe(&mut legacy, &format!("test://item/{item}"));
+    }
+    let refused = legacy.ask(&request(1, "resources/subscribe", &json!({"uri": "test://one"})))["error"].clone();
+    assert_eq!((&refused["code"], refused["data"]["retryAfterMs"].is_u64()), (&json!(429), true));
+    assert!(refused["message"].as_str().is_some_and(|message| message.contains("unsubscribe")), "{refused}");
+    legacy.ask(&request(2, "resources/unsubscribe", &json!({"uri": "test://item/7"})));
+    subscribe(&mut legacy, "test://one");
+    let mut listen = |id, uris: Vec<String>| {
+        let wanted = json!({"notifications": {"resourceSubscriptions": uris}, "_meta": meta()});
+        new.ask(&request(id, "subscriptions/listen", &wanted))
+    };
+    let most = (0..256).map(|item| format!("test://item/{item}")).collect();
+    assert_eq!(listen(3, most)["method"], "notifications/subscriptions/acknowledged");
+    let refused = listen(4, vec!["test://one".into()])["error"].clone();
+    assert!(refused["message"].as_str().is_some_and(|message| message.contains("unsubscribe")), "{refused}");
+}

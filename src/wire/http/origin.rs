@@ -108,8 +108,11 @@ mod tests {
     #[test]
     fn the_page_of_a_request_is_known_by_one_whole_line_of_its_head() {
         let head = |lines: &str| format!("POST / HTTP/1.1\r\n{lines}");
-        for lines in ["Origin: http://localhost\r\n", "X: y\r\norigin:http://localhost \r\nZ", "Origin: http://localhost\r\n\r\n"]
-        {
+        for lines in [
+            "Origin: http://localhost\r\n",
+            "X: y\r\norigin:http://localhost \r\nZ",
+            "Origin: http://localhost\r\n\r\n",
+        ] {
             assert_eq!(page_of(head(lines).as_bytes(), &[]), Some("http://localhost"), "{lines:?}");
         }
         for lines in [

@@ -163,7 +163,9 @@ impl Refusal {
             }
             Self::SessionMissing => "Mcp-Session-Id is missing. Send initialize first, then its answer's session id.",
             Self::SessionUnknown => "This session is not there any more. Send initialize without a session id.",
-            Self::ReplyUnasked => "This responds to nothing that was asked here. Send responses with the ids of requests.",
+            Self::ReplyUnasked => {
+                "This responds to nothing that was asked here. Send responses with the ids of requests."
+            }
             Self::SessionsFull => "There are too many sessions (guard.sessions_max). Wait, then initialize again.",
             Self::TenantSessionsFull => "Your tenant has too many sessions. End some, or wait, then initialize again.",
             Self::StreamBusy => "Too many messages wait for this session's stream. Wait, then send again.",
