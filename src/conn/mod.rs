@@ -211,6 +211,8 @@ impl<S: Service> Connections<S> {
 
     /// Tells the news to all who want them, some in each turn, so that the others are not kept waiting.
     fn spread(&mut self, desk: &mut Desk<'_>, news: Arc<News>, after: Option<Key>) {
+        // For who opens its stream where this has been already, and at the end for who has left before it came.
+        self.bench.house.sessions.note(&news);
         let (mut at, mut looked_at, mut told) = (after, 0, 0);
         while let Some(key) = self.pool.next_key(at) {
             if told >= TOLD_A_TURN || looked_at >= LOOKED_AT_A_TURN {
@@ -229,6 +231,7 @@ impl<S: Service> Connections<S> {
                 });
             }
         }
+        self.bench.house.sessions.note(&news);
     }
 
     /// Gives back what is kept for the next client.

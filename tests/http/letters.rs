@@ -71,6 +71,33 @@ fn news_reach_the_stream_of_each_session_once_and_come_again_to_who_was_away() {
 }
 
 #[test]
+fn who_had_no_stream_is_told_on_the_next_one_which_lists_have_changed() {
+    let shard = shard();
+    let client = Http::open(shard.clients, "2025-11-25");
+    let mut witness = client.sibling();
+    assert!(witness.get("").is_stream());
+    let away = Http::open(shard.clients, "2025-11-25");
+    for topic in [Topics::TOOLS, Topics::TOOLS, Topics::RESOURCES] {
+        spread(&shard, topic);
+        witness.event_message();
+    }
+    let mut stream = away.sibling();
+    assert!(stream.get("").is_stream());
+    assert_eq!(stream.event().and_then(|event| event.id).as_deref(), Some("0-0"));
+    for (id, list) in [("0-1", "tools"), ("0-2", "resources")] {
+        let event = stream.event().expect("news");
+        assert_eq!(event.id.as_deref(), Some(id));
+        assert!(event.data.is_some_and(|data| data.contains(&format!("notifications/{list}/list_changed"))));
+    }
+    drop((stream, witness));
+    assert!(eventually(|| shard.census().iter().all(|resident| resident.dialect != "http_stream")));
+    let mut stream = away.sibling();
+    assert!(stream.get("Last-Event-ID: 0-2\r\n").is_stream());
+    spread(&shard, Topics::PROMPTS);
+    assert_eq!(stream.event_message()["method"], "notifications/prompts/list_changed", "the others were told");
+}
+
+#[test]
 fn a_subscription_hears_what_it_asked_for_under_its_own_id() {
     let shard = shard();
     let mut listeners: Vec<Http> = Vec::new();

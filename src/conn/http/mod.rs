@@ -86,7 +86,7 @@ impl Drop for Standing {
         let mut state = self.session.state();
         state.let_go(self.serial);
         if state.is_newest(self.serial) {
-            state.stream = None;
+            state.close_stream();
             state.forget_posted();
         }
         state.ended |= self.old;

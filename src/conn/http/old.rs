@@ -26,7 +26,7 @@ impl<S: Service> Bench<S> {
         event::write_endpoint(&mut self.out, manner.chunked, &self.house.config.http.messages_path, &session.id.text());
         let place = self.house.sessions.place(desk.inbox, key);
         let serial = place.serial;
-        session.state().stream = Some(place);
+        session.state().open_stream(place);
         conn.heard = desk.now;
         conn.stage = Stage::Http(Http::Streaming(Standing {
             session,
@@ -50,7 +50,7 @@ impl<S: Service> Bench<S> {
         let session = self.house.sessions.find(name).ok_or(Refusal::SessionUnknown)?;
         let text = crate::wire::utf8(body).ok_or(Refusal::InvalidUtf8)?;
         let mut state = session.state();
-        let place = state.stream.clone().ok_or(Refusal::SessionUnknown)?;
+        let place = state.stream().cloned().ok_or(Refusal::SessionUnknown)?;
         if !state.post(self.house.config.http.posted_max) {
             return Err(Refusal::StreamBusy.into());
         }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::Config;
 use super::replay::Replay;
@@ -29,8 +30,7 @@ const _: () = assert!(size_of::<HttpSession>() <= 96);
 pub(super) struct State {
     /// What the service remembers of the client; with a connection while that works for it.
     pub(super) guest: Guest,
-    /// The stream that a GET has opened.
-    pub(super) stream: Option<Place>,
+    stream: Stream,
     /// When it was last used, in seconds of the house.
     pub(super) used: u32,
     /// The number that the last stream got.
@@ -43,6 +43,13 @@ pub(super) struct State {
     /// On whose account it was opened, and is counted.
     pub(super) tenant: Tenant,
     busy: Option<Box<Busy>>,
+}
+
+/// The stream that a GET opens.
+pub(super) enum Stream {
+    There(Place),
+    /// There was none since then.
+    Away(Instant),
 }
 
 /// What a session has only while calls wait, or events are kept.
@@ -107,7 +114,8 @@ impl SessionId {
 impl HttpSession {
     pub(super) fn new(id: SessionId, guest: Guest, tenant: Tenant, used: u32) -> Self {
         let (numbered, told) = (0, 0);
-        let state = State { guest, stream: None, used, numbered, told, ended: false, fresh: true, tenant, busy: None };
+        let stream = Stream::Away(Instant::now());
+        let state = State { guest, stream, used, numbered, told, ended: false, fresh: true, tenant, busy: None };
         Self { id, state: Mutex::new(state) }
     }
 
@@ -125,7 +133,7 @@ impl HttpSession {
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
-        let stream = state.stream.take();
+        let stream = state.close_stream();
         let waiting = state.busy.take().into_iter().flat_map(|busy| busy.waiting);
         let waiting = waiting.flat_map(|waiting| [Some(waiting.place), waiting.reader]).flatten();
         stream.into_iter().chain(waiting).for_each(|place| place.tell(Sibling::Ended));
@@ -139,7 +147,29 @@ impl HttpSession {
 impl State {
     /// Whether something is going on that keeps it.
     pub(super) fn is_in_use(&self) -> bool {
-        self.stream.is_some() || self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
+        self.stream().is_some() || self.busy.as_ref().is_some_and(|busy| !busy.waiting.is_empty())
+    }
+
+    /// The stream that a GET has opened.
+    pub(super) const fn stream(&self) -> Option<&Place> {
+        match &self.stream {
+            Stream::There(place) => Some(place),
+            Stream::Away(_) => None,
+        }
+    }
+
+    /// It is there from now on; what was before.
+    pub(super) const fn open_stream(&mut self, place: Place) -> Stream {
+        std::mem::replace(&mut self.stream, Stream::There(place))
+    }
+
+    /// There is none any more; the one before.
+    pub(super) fn close_stream(&mut self) -> Option<Place> {
+        self.stream()?;
+        match std::mem::replace(&mut self.stream, Stream::Away(Instant::now())) {
+            Stream::There(before) => Some(before),
+            Stream::Away(_) => None,
+        }
     }
 
     /// A number for a new stream.
@@ -193,7 +223,7 @@ impl State {
         let number: Option<u64> = id.raw().parse().ok();
         let mut waiting = self.busy.iter().flat_map(|busy| &busy.waiting);
         let asker = waiting.find(|waiting| number.is_some_and(|number| waiting.asked.contains(&number)));
-        asker.map(|waiting| &waiting.place).or(self.stream.as_ref()).cloned()
+        asker.map(|waiting| &waiting.place).or(self.stream()).cloned()
     }
 
     /// The events of a POST's stream are read on there; false if it is over.
@@ -229,7 +259,7 @@ impl State {
 
     /// Whether the stream in that place is the one that a GET opened last.
     pub(super) fn is_newest(&self, serial: u32) -> bool {
-        self.stream.as_ref().is_some_and(|newest| newest.serial == serial)
+        self.stream().is_some_and(|newest| newest.serial == serial)
     }
 
     /// Keeps an event for who comes back, and tells it who has.

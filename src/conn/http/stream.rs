@@ -1,15 +1,16 @@
 //! The event stream that a GET opens; one that was lost, read on; and what connections of one session tell each other.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::request::Stop;
-use super::session::{HttpSession, Place};
+use super::session::{HttpSession, Place, Stream};
 use super::{Http, Standing};
 use crate::actor::{Desk, Letter, Sibling};
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::{Message, Service};
 use crate::conn::{Bench, House, Parting};
-use crate::mcp::Revision;
+use crate::mcp::{Phase, Revision, answer};
 use crate::pool::Key;
 use crate::wire::http::event::{self, EventId};
 use crate::wire::http::{self, Manner, Refusal, Request};
@@ -46,7 +47,9 @@ impl<S: Service> Bench<S> {
                 }
             }
             after => {
-                self.take_over(&session, place, after, standing.chunked);
+                if let Some(since) = self.take_over(&session, place, after, standing.chunked) {
+                    self.tell_missed(&standing, since);
+                }
                 conn.stage = Stage::Http(Http::Streaming(standing));
             }
         }
@@ -54,18 +57,42 @@ impl<S: Service> Bench<S> {
     }
 
     /// This is the session's stream from now on. The one before ends: a message is sent on one stream only (spec
-    /// 2025-11-25 basic/transports#multiple-connections).
-    fn take_over(&mut self, session: &HttpSession, place: Place, after: Option<EventId>, chunked: bool) {
+    /// 2025-11-25 basic/transports#multiple-connections). Since when there was none, if there was none.
+    fn take_over(
+        &mut self,
+        session: &HttpSession,
+        place: Place,
+        after: Option<EventId>,
+        chunked: bool,
+    ) -> Option<Instant> {
         let mut state = session.state();
-        if let Some(before) = state.stream.replace(place) {
-            before.tell(Sibling::Replaced);
-        }
+        let away_since = match state.open_stream(place) {
+            Stream::There(before) => {
+                before.tell(Sibling::Replaced);
+                None
+            }
+            Stream::Away(since) => Some(since),
+        };
         if state.guest.revision().is_some_and(Revision::has_priming_events) {
             let id = after.unwrap_or(EventId { stream: 0, number: state.told });
             event::write_priming(&mut self.out, chunked, id, self.house.config.http.retry_ms);
         }
         for kept in after.into_iter().flat_map(|after| state.behind(after)) {
             event::write_message(&mut self.out, chunked, Some(kept.id), &kept.message);
+        }
+        away_since
+    }
+
+    /// Tells which lists have changed while the session had no stream: what was told then went to nobody, and is not kept.
+    fn tell_missed(&mut self, standing: &Standing, since: Instant) {
+        if !matches!(standing.session.state().guest.session.phase(), Phase::Ready(_)) {
+            return;
+        }
+        for list in self.house.sessions.changed_since(since) {
+            let mut line = Vec::new();
+            answer::changed(&mut line, list, None, None);
+            let id = self.house.keep_told(standing, &line);
+            event::write_message(&mut self.out, standing.chunked, Some(id), &line);
         }
     }
 
