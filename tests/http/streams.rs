@@ -1,10 +1,12 @@
 //! The stream of a session, the stream of a call that was lost, and what is sent again.
 
+use std::time::Duration;
+
 use lakh::conn::Parting;
 use serde_json::json;
 
 use crate::peer::http::Http;
-use crate::peer::{Gateway, eventually, request};
+use crate::peer::{Gateway, Peer, eventually, request};
 
 #[test]
 fn a_stream_opens_with_a_priming_event_where_the_revision_has_one_and_is_kept_alive() {
@@ -139,4 +141,57 @@ fn what_is_kept_for_those_who_come_back_is_let_go() {
     while client.event().is_some() {}
     assert!(gateway.house().http_replayed() > 0);
     assert!(eventually(|| gateway.house().http_replayed() == 0));
+}
+
+#[test]
+fn a_last_event_id_that_is_forged_or_of_another_session_shows_nothing() {
+    let gateway = Gateway::start(|_| {});
+    let mut owner = Http::open(gateway.clients(), "2025-11-25");
+    let params =
+        json!({"name": "sleep", "arguments": {"ms": 250, "progressEvery": 100}, "_meta": {"progressToken": 1}});
+    owner.say(&request(1, "tools/call", &params));
+    assert!(owner.answer().is_stream());
+    while owner.event().is_some() {}
+    let other = Http::open(gateway.clients(), "2025-11-25");
+    for forged in ["1-0", "1-2", "4294967295-0"] {
+        let mut reader = other.sibling();
+        assert!(reader.get(&format!("Last-Event-ID: {forged}\r\n")).is_stream(), "{forged}");
+        assert_eq!(reader.event(), None, "{forged} is no stream of this session");
+    }
+    for forged in ["0-9", "99999999999-0", "-1-0", "x", ""] {
+        let mut reader = other.sibling();
+        assert!(reader.get(&format!("Last-Event-ID: {forged}\r\n")).is_stream(), "{forged}");
+        assert_eq!(reader.event().and_then(|event| event.data).as_deref(), Some(""), "{forged}: a priming event");
+        assert!(reader.hears_nothing(Duration::from_millis(50)), "{forged}");
+    }
+    assert!(owner.get("Last-Event-ID: 1-0\r\n").is_stream());
+    assert_eq!(owner.event_message()["params"]["progress"], 100, "it is there for who it belongs to");
+}
+
+#[test]
+fn a_thousand_streams_of_one_session_are_one_at_a_time() {
+    let gateway = Gateway::start(|_| {});
+    let client = Http::open(gateway.clients(), "2025-11-25");
+    let mut streams = [client.sibling(), client.sibling()];
+    for turn in 0..1_000 {
+        let [now, before] = &mut streams;
+        assert!(now.get("").is_stream() && now.event().is_some());
+        if turn > 0 {
+            while before.event().is_some() {}
+        }
+        streams.swap(0, 1);
+    }
+    assert_eq!((gateway.house().http_sessions(), gateway.house().seats.taken()), (1, 3));
+}
+
+#[test]
+fn of_a_thousand_subscriptions_of_one_client_as_many_are_opened_as_it_may_have_calls() {
+    let gateway = Gateway::start(|_| {});
+    let mut peer = Peer::connect(gateway.clients());
+    let params = json!({"notifications": {"toolsListChanged": true}, "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}});
+    let answers: Vec<_> = (0..1_000).map(|id| peer.ask(&request(id, "subscriptions/listen", &params))).collect();
+    assert_eq!(answers.iter().filter(|answer| answer["error"]["code"] == 429).count(), 1_000 - 64);
+    assert!(answers[63]["method"].is_string() && answers[64]["error"].is_object());
+    assert!(gateway.neighbour().is_answered(1));
 }
