@@ -11,6 +11,8 @@ use crate::wire::json;
 
 /// Most pages of one list.
 const PAGES_MAX: usize = 1_000;
+/// Longest cursor, in bytes: all of one list are kept until it is read.
+const CURSOR_BYTES_MAX: usize = 8 << 10;
 /// Most bytes of all entries.
 const BYTES_MAX: usize = 64 << 20;
 /// Longest name, in bytes, and longest URI.
@@ -125,6 +127,10 @@ impl Gather {
         }
         match cursor.filter(|&cursor| cursor != "null") {
             None => self.finish_list(),
+            Some(cursor) if cursor.len() > CURSOR_BYTES_MAX => {
+                self.complain(list, "its cursor is too long; the rest is left out", cursor);
+                self.finish_list();
+            }
             Some(cursor) if self.page.used.len() >= PAGES_MAX || !self.page.used.insert(cursor.into()) => {
                 self.complain(list, "its pages have no end; the rest is left out", "");
                 self.finish_list();

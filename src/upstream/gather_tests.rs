@@ -70,6 +70,17 @@ fn a_list_that_goes_in_circles_or_has_no_end_is_cut() {
 }
 
 #[test]
+fn a_cursor_of_any_length_is_not_kept() {
+    for (bytes, follows) in [(CURSOR_BYTES_MAX - 1, true), (CURSOR_BYTES_MAX, true), (CURSOR_BYTES_MAX + 1, false)] {
+        let mut gather = gather(100);
+        // Two are quotes.
+        take(&mut gather, &json!({"tools":[tool("a")],"nextCursor":"x".repeat(bytes - 2)}));
+        let (list, _) = gather.next().expect("more to ask");
+        assert_eq!(list == List::Tools, follows, "{bytes}");
+    }
+}
+
+#[test]
 fn a_list_that_fails_is_empty_and_the_others_are_not() {
     let mut gather = gather(100);
     gather.take(List::Tools, &Heard::Failed(Trouble::new(TroubleKind::Mute, "")));
