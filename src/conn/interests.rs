@@ -23,7 +23,8 @@ pub(super) struct Watch {
     pub(super) uri: Box<str>,
     upstream: Arc<Upstream>,
     client: u128,
-    place: Seat,
+    /// Held on until its server has heard that it is over: so many of these wait there at most.
+    place: Option<Seat>,
 }
 
 /// A session of its own at one server.
@@ -49,7 +50,7 @@ impl Interests {
 
     /// It watches one more resource.
     pub(super) fn watch(&mut self, watch: Watch) {
-        watch.place.hold(watch.bytes());
+        watch.hold();
         self.watched += watch.bytes();
         self.watches.push(watch);
     }
@@ -88,7 +89,7 @@ impl Interests {
     fn keep(&mut self, stays: impl Fn(&Watch) -> bool) {
         let Self { watches, watched, .. } = self;
         for gone in watches.extract_if(.., |watch| !stays(watch)) {
-            gone.place.let_go(gone.bytes());
+            gone.let_go();
             *watched -= gone.bytes();
         }
     }
@@ -97,7 +98,7 @@ impl Interests {
 impl Watch {
     /// Counted by whoever asks the server: this only ends it.
     pub(super) fn new(upstream: &Arc<Upstream>, uri: &str, client: u128, place: Seat) -> Self {
-        Self { uri: uri.into(), upstream: Arc::clone(upstream), client, place }
+        Self { uri: uri.into(), upstream: Arc::clone(upstream), client, place: Some(place) }
     }
 
     /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
@@ -109,6 +110,14 @@ impl Watch {
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.uri.len()
     }
+
+    fn hold(&self) {
+        self.place.iter().for_each(|place| place.hold(self.bytes()));
+    }
+
+    fn let_go(&self) {
+        self.place.iter().for_each(|place| place.let_go(self.bytes()));
+    }
 }
 
 impl Drop for Interests {
@@ -119,7 +128,8 @@ impl Drop for Interests {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.upstream.post(Errand::Unwatch { uri: std::mem::take(&mut self.uri), client: self.client });
+        let (uri, place) = (std::mem::take(&mut self.uri), self.place.take());
+        self.upstream.post(Errand::Unwatch { uri, client: self.client, place });
     }
 }
 
@@ -145,7 +155,9 @@ mod tests {
         assert!(interests.watches_at(&old, "a:b") && !interests.watches_at(&old, "a:d"));
         assert!(!interests.watches_at(&new, "a:b"));
         assert!(interests.watches("a:c") && !interests.watches("a:b"));
-        assert_eq!(places.taken(), 1, "the one of the past is over");
+        assert_eq!(places.taken(), 2, "the one of the past is over as soon as its server has heard so");
+        drop((interests, old));
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]
@@ -162,6 +174,8 @@ mod tests {
         interests.forget("a:b");
         assert_eq!((places.held(), interests.watching()), (size_of::<Watch>() + 8, 1));
         drop(interests);
-        assert_eq!((places.held(), places.taken()), (0, 0));
+        assert_eq!((places.held(), places.taken()), (0, 2), "its server has not heard of it");
+        drop(upstream);
+        assert_eq!(places.taken(), 0);
     }
 }

@@ -49,8 +49,8 @@ pub(super) async fn ended(sessions: &mut Option<Sessions>) {
     }
 }
 
-/// While the shared link is opened: sessions of single clients go on; other calls are refused once `hold` is over; the rest
-/// is put `aside`.
+/// While the shared link is opened: sessions of single clients go on; other calls are refused once `hold` is over; what is
+/// watched is put `aside`.
 pub(super) async fn attend(
     upstream: &Upstream,
     sessions: &mut Option<Sessions>,
@@ -74,8 +74,9 @@ pub(super) async fn attend(
                     upstream.refuse(ticket, &trouble, Some(SOON));
                     aside.push(Errand::Watch { uri, task: None, client });
                 }
-                Some(errand) => aside.push(errand),
-                None => {}
+                Some(errand @ (Errand::Watch { .. } | Errand::Unwatch { .. })) => aside.push(errand),
+                // About what the last link has taken along, or told the next one anyway.
+                Some(_) | None => {}
             }
         }
         let due = release(sessions, gate, now);

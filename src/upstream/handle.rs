@@ -1,6 +1,7 @@
 //! One upstream as everybody else sees it: its name, its door, and what it says of itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,10 +61,17 @@ impl Rationing {
     }
 }
 
+/// No level waits.
+const SAID: usize = usize::MAX;
+
 /// Where errands wait for the one task that runs them.
-#[derive(Default)]
 pub(super) struct Door {
     errands: SegQueue<Errand>,
+    /// The last of [`Errand::Level`], by its place among all levels, and [`SAID`] if it was taken.
+    level: AtomicUsize,
+    /// Whose roots have changed, and whether there are any.
+    roots: Mutex<BTreeSet<u128>>,
+    rooted: AtomicBool,
     /// True from the first errand after a collection until the next collection.
     rung: AtomicBool,
     bell: Notify,
@@ -104,8 +112,9 @@ crate::named! {
     }
 }
 
-/// Something an upstream is to do. The queue needs no bound of its own: calls hold a place of `guard.in_flight_max`, and
-/// every other errand is the echo of something that is bounded (a call, a question, a subscription).
+/// Something an upstream is to do. The queue needs no bound of its own: calls hold a place of `guard.in_flight_max`, what is
+/// watched one of `guard.watches_max` until its end is heard, of levels and roots the last word alone waits, and every
+/// other errand is the echo of something that is bounded (a call, a question, a session).
 pub enum Errand {
     /// Ask the server, and settle the ticket.
     Call(Box<Task>),
@@ -116,8 +125,8 @@ pub enum Errand {
     /// A client wants to be told when a resource changes. With a ticket: it waits for the server's word; if another
     /// client watches it already, that is there.
     Watch { uri: Box<str>, task: Option<(Ticket, Seat)>, client: Box<Client> },
-    /// It wants that no longer, or has left.
-    Unwatch { uri: Box<str>, client: u128 },
+    /// It wants that no longer, or has left; and the place that it had among all who watch.
+    Unwatch { uri: Box<str>, client: u128, place: Option<Seat> },
     /// The least level of log messages that any client wants is now this.
     Level(Level),
     /// A client's roots have changed; matters where it has a session of its own.
@@ -361,7 +370,7 @@ impl Upstream {
 
     /// Queues an errand for a task that is rung for later.
     pub fn push(&self, errand: Errand) {
-        self.door.errands.push(errand);
+        self.door.push(errand);
         // Either this sees the mark, or whoever has set it sees the errand.
         fence(Ordering::SeqCst);
         if self.door.closed.load(Ordering::Relaxed) {
@@ -435,14 +444,40 @@ impl Upstream {
     }
 }
 
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            errands: SegQueue::new(),
+            level: AtomicUsize::new(SAID),
+            roots: Mutex::default(),
+            rooted: AtomicBool::new(false),
+            rung: AtomicBool::new(false),
+            bell: Notify::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Door {
     pub(super) fn post(&self, errand: Errand) {
-        self.errands.push(errand);
+        self.push(errand);
         self.ring();
     }
 
+    fn push(&self, errand: Errand) {
+        match errand {
+            Errand::Level(level) => self.level.store(level as usize, Ordering::SeqCst),
+            Errand::RootsChanged { client } => {
+                let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+                roots.insert(client);
+                self.rooted.store(true, Ordering::SeqCst);
+            }
+            errand => self.errands.push(errand),
+        }
+    }
+
     fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
             self.bell.notify_one();
         }
     }
@@ -454,17 +489,56 @@ impl Door {
 
     /// To be called before [`Self::collect`]: errands posted from here on ring again.
     pub(super) fn quiet(&self) {
-        self.rung.store(false, Ordering::Release);
+        self.rung.store(false, Ordering::SeqCst);
     }
 
-    /// The next errand.
+    /// The next errand: what has one last word first, so that no call overtakes it.
     pub(super) fn collect(&self) -> Option<Errand> {
-        self.errands.pop()
+        self.level().or_else(|| self.roots_changed()).or_else(|| self.errands.pop())
+    }
+
+    fn level(&self) -> Option<Errand> {
+        if self.level.load(Ordering::SeqCst) == SAID {
+            return None;
+        }
+        Level::ALL.get(self.level.swap(SAID, Ordering::SeqCst)).map(|&level| Errand::Level(level))
+    }
+
+    fn roots_changed(&self) -> Option<Errand> {
+        if !self.rooted.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = roots.pop_first();
+        self.rooted.store(!roots.is_empty(), Ordering::SeqCst);
+        client.map(|client| Errand::RootsChanged { client })
     }
 }
 
 impl Serves for Upstream {
     fn cancel(&self, slot: u64) {
         self.post(Errand::Cancel { slot });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_levels_and_roots_the_last_word_waits_and_no_call_overtakes_it() {
+        let door = Door::default();
+        door.post(Errand::Cancel { slot: 1 });
+        for _ in 0..1_000 {
+            door.post(Errand::Level(Level::Error));
+            door.post(Errand::Level(Level::Debug));
+            door.post(Errand::RootsChanged { client: 7 });
+            door.post(Errand::RootsChanged { client: 8 });
+        }
+        assert!(matches!(door.collect(), Some(Errand::Level(Level::Debug))));
+        assert!(matches!(door.collect(), Some(Errand::RootsChanged { client: 7 })));
+        assert!(matches!(door.collect(), Some(Errand::RootsChanged { client: 8 })));
+        assert!(matches!(door.collect(), Some(Errand::Cancel { slot: 1 })));
+        assert!(door.collect().is_none());
     }
 }

@@ -389,7 +389,7 @@ fn what_many_watch_takes_no_place_of_a_call_and_is_asked_for_a_few_at_a_time() {
     assert_eq!(stage.last()["method"], "tools/call");
     // What is not asked for yet needs no word to end it.
     for uri in 50..100 {
-        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1 });
+        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1, place: None });
     }
     for at in 0..32 {
         let number = stage.sent.texts[at]["id"].as_u64().unwrap();
@@ -397,7 +397,7 @@ fn what_many_watch_takes_no_place_of_a_call_and_is_asked_for_a_few_at_a_time() {
     }
     assert_eq!((sent(&stage, "resources/subscribe"), sent(&stage, "resources/unsubscribe")), (50, 0));
     for uri in 0..50 {
-        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1 });
+        stage.errand(Errand::Unwatch { uri: format!("a://{uri}").into(), client: 1, place: None });
     }
     assert_eq!(sent(&stage, "resources/unsubscribe"), 14, "18 of those before wait for an answer");
 }
@@ -430,7 +430,7 @@ fn what_was_watched_stays_watched_if_the_next_link_fails_before_the_servers_word
     stage.passes(Duration::from_secs(30));
     assert_eq!(sent(&stage, "resources/subscribe"), 4);
     stage.answers(stage.number(), "{}");
-    stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 1 });
+    stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 1, place: None });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
 }
 

@@ -344,7 +344,7 @@ impl Mux {
                 *watched.clients.entry(client.id).or_default() += 1;
                 task.is_some().then_some(Errand::Watch { uri, task, client })
             }
-            Errand::Unwatch { uri, client } => {
+            Errand::Unwatch { uri, client, .. } => {
                 self.forget_watch(&uri, client, Instant::now());
                 None
             }

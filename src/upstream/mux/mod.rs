@@ -252,7 +252,7 @@ impl Mux {
             Errand::Cancel { slot } => self.left(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
             Errand::Watch { uri, task, client } => self.watch(uri, task, client.id, now, sink),
-            Errand::Unwatch { uri, client } => self.unwatch(&uri, client, now, sink),
+            Errand::Unwatch { uri, client, .. } => self.unwatch(&uri, client, now, sink),
             Errand::Level(level) => self.set_level(level, now, sink),
             Errand::RootsChanged { .. } => self.roots_changed(sink),
             Errand::Leave { .. } | Errand::Served { .. } => {}

@@ -224,10 +224,10 @@ fn a_resource_is_subscribed_to_with_its_first_watcher_and_left_with_its_last() {
     let three = watch(&mut stage, 1);
     stage.answer(three.call).unwrap();
     for client in [1, 1, 7] {
-        stage.errand(Errand::Unwatch { uri: "a://b".into(), client });
+        stage.errand(Errand::Unwatch { uri: "a://b".into(), client, place: None });
     }
     assert_eq!(stage.sent.texts.len(), 1);
-    stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 2 });
+    stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 2, place: None });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
     drop((one, two));
     stage.answers(stage.number(), "{}");
