@@ -111,3 +111,14 @@ fn a_server_killed_under_load_costs_each_waiting_call_one_named_error() {
         assert!(eventually(|| peer.ask(&call(200, "echo", &json!({"text":"back"})))["result"].is_object()));
     }
 }
+
+#[test]
+fn a_server_that_pings_without_end_and_reads_nothing_is_given_up_and_comes_back() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let mut peer = Peer::line(lakh.clients);
+    let answer = peer.ask(&call(1, "lie", &json!({"how":"ping"})));
+    assert_named(&answer);
+    assert!(answer["error"]["message"].as_str().is_some_and(|why| why.contains("asks without end")), "{answer}");
+    assert!(eventually(|| peer.ask(&call(2, "echo", &json!({"text":"back"})))["result"].is_object()));
+    assert!(lakh.rss() < 100 << 20, "{} bytes behind a server that does not read", lakh.rss());
+}

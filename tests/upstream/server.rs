@@ -375,6 +375,7 @@ impl Server {
                 die();
             }
             "die" => die(),
+            "ping" => return ping_without_end(),
             "both" => self.write_in(
                 0,
                 id,
@@ -385,6 +386,13 @@ impl Server {
         }
         self.answer_in(5, id, &text("the truth"));
     }
+}
+
+/// Reads nothing meanwhile.
+fn ping_without_end() {
+    let mut out = io::stdout().lock();
+    let ping = json!({"jsonrpc":"2.0","id":"p".repeat(200),"method":"ping"}).to_string();
+    while writeln!(out, "{ping}").is_ok() {}
 }
 
 fn text(text: &str) -> Value {

@@ -10,11 +10,14 @@ use crate::mcp::{Capability, Era, answer, bridge};
 use crate::meter::Named;
 use crate::upstream::handle::Errand;
 use crate::upstream::link::{Outgoing, Purpose};
+use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::envelope::Id;
 
 /// Questions of one server that may wait for replies, and of one call.
 const ASKED_MAX: usize = 256;
 const ASKED_BY_CALL_MAX: u8 = 8;
+/// Bytes of answers to a server's own requests that may be put behind as many that it has not taken.
+pub(super) const UNHEARD_BYTES_MAX: usize = 1 << 20;
 
 /// Why a question is refused: a JSON-RPC code, and what the server reads.
 type Why = (i32, String);
@@ -194,6 +197,17 @@ impl Mux {
             if let Some(Asked { by: By::Request { id, .. }, .. }) = self.asked.remove(number) {
                 self.respond_later(&id, &Reply::Gone);
             }
+        }
+    }
+
+    /// The answer to a request of the server: if it asks on and on and takes no answer, that ends the link.
+    pub(super) fn respond(&mut self, text: &[u8], sink: &mut impl Sink) {
+        self.unheard = if sink.unsent() < UNHEARD_BYTES_MAX { 0 } else { self.unheard + text.len() };
+        if self.unheard <= UNHEARD_BYTES_MAX {
+            sink.put(Outgoing { text, purpose: Purpose::Response });
+        } else {
+            let deaf = || Trouble::new(TroubleKind::Lost, "it asks without end and does not read the answers");
+            self.lost.get_or_insert_with(deaf);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Revision;
+use super::ask::UNHEARD_BYTES_MAX;
 use super::stage::{Stage, client, parcel, reply};
 use crate::actor::Reply;
 use crate::upstream::handle::Client;
@@ -99,4 +100,20 @@ fn a_question_of_no_call_reaches_the_client_of_the_session_and_its_reply_the_ser
     let mut modern = Stage::of_one(LEGACY, Client { can_be_asked: false, ..client(r#"{"roots":{}}"#) });
     modern.says(&ask(1));
     assert_eq!(modern.last()["error"]["code"], -32601);
+}
+
+/// As many bytes wait as a server may leave before it is given up, and then as many more.
+#[test]
+fn a_server_that_asks_and_reads_no_answer_is_given_up_and_one_that_reads_is_not() {
+    let ping = r#"{"jsonrpc":"2.0","id":"1","method":"ping"}"#;
+    for is_stuck in [false, true] {
+        let mut stage = stage();
+        stage.sent.is_stuck = is_stuck;
+        for _ in 0..UNHEARD_BYTES_MAX / 16 {
+            stage.says(ping);
+        }
+        assert_eq!(stage.mux.lost.is_some(), is_stuck);
+        let most = 2 * UNHEARD_BYTES_MAX + 100;
+        assert!(stage.sent.stuck <= most && (!is_stuck || stage.sent.stuck > most - 200), "{}", stage.sent.stuck);
+    }
 }

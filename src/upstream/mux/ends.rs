@@ -110,6 +110,7 @@ impl Mux {
         self.cancelled.iter_mut().for_each(|(_, until)| *until = now);
         self.haunted_until = now;
         self.later.clear();
+        self.unheard = 0;
         self.heard.clear();
         self.behind.clear();
         self.lost = None;

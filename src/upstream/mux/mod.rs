@@ -111,6 +111,8 @@ pub(super) struct Mux {
     /// The same of those that are not remembered any more.
     haunted_until: Instant,
     later: Vec<Later>,
+    /// Bytes of answers to the server's own requests since it has last taken what waits.
+    unheard: usize,
     /// The text that is being written.
     text: Vec<u8>,
     uses: Uses,
@@ -175,6 +177,7 @@ impl Mux {
             cancelled: VecDeque::new(),
             haunted_until: now,
             later: Vec::new(),
+            unheard: 0,
             text: Vec::new(),
             uses: Uses::default(),
             counted: false,
@@ -404,9 +407,7 @@ impl Mux {
         if !self.later.is_empty() {
             for later in std::mem::take(&mut self.later) {
                 match later {
-                    Later::Respond(text) => {
-                        sink.put(Outgoing { text: &text, purpose: Purpose::Response });
-                    }
+                    Later::Respond(text) => self.respond(&text, sink),
                     Later::Resend(number) => self.send(number, now, sink),
                     Later::Cancelled(number) => self.tell_cancelled(number, sink),
                 }
