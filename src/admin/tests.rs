@@ -72,7 +72,7 @@ fn serve_house_with(
 /// One upstream, and what its tools were used for.
 fn files() -> (UpstreamView, Uses) {
     let mut uses = Uses::default();
-    uses.count("read", Duration::from_micros(7), true);
+    uses.count("read", Duration::from_micros(7), true, || true);
     let view = UpstreamView {
         name: "files".into(),
         transport: "stdio",

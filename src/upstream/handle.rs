@@ -1,14 +1,12 @@
 //! One upstream as everybody else sees it: its name, its door, and what it says of itself.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use crossbeam_queue::SegQueue;
-use tokio::sync::Notify;
 
+use super::door::Door;
 use super::front::{BreakerState, Ending, Lead, Permit, Shed};
 use super::group::{Passed, Served, Ways};
 use super::mux::tally::Uses;
@@ -59,24 +57,6 @@ impl Rationing {
     pub fn is_sensitive(&self, tool: Option<&str>) -> bool {
         tool.is_some_and(|tool| self.sensitive.iter().any(|name| **name == *tool))
     }
-}
-
-/// No level waits.
-const SAID: usize = usize::MAX;
-
-/// Where errands wait for the one task that runs them.
-pub(super) struct Door {
-    errands: SegQueue<Errand>,
-    /// The last of [`Errand::Level`], by its place among all levels, and [`SAID`] if it was taken.
-    level: AtomicUsize,
-    /// Whose roots have changed, and whether there are any.
-    roots: Mutex<BTreeSet<u128>>,
-    rooted: AtomicBool,
-    /// True from the first errand after a collection until the next collection.
-    rung: AtomicBool,
-    bell: Notify,
-    /// Nobody will collect any more.
-    closed: AtomicBool,
 }
 
 /// How an upstream is, for people.
@@ -256,6 +236,11 @@ impl Counts {
         self.waited_us_max.fetch_max(micros, Ordering::Relaxed);
     }
 
+    /// A call that has failed before it was sent.
+    pub(super) fn count_use(&self, name: &str, is_known: impl FnOnce() -> bool) {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).count(name, Duration::ZERO, true, is_known);
+    }
+
     pub(super) fn add_uses(&self, more: &mut Uses) {
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).take_over(more);
     }
@@ -371,9 +356,7 @@ impl Upstream {
     /// Queues an errand for a task that is rung for later.
     pub fn push(&self, errand: Errand) {
         self.door.push(errand);
-        // Either this sees the mark, or whoever has set it sees the errand.
-        fence(Ordering::SeqCst);
-        if self.door.closed.load(Ordering::Relaxed) {
+        if self.door.is_closed() {
             self.turn_away();
         }
     }
@@ -388,8 +371,7 @@ impl Upstream {
 
     /// Its task has ended for good: who posts something now has an older directory, and is refused like all who wait.
     pub(super) fn close(&self) {
-        self.door.closed.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.door.close();
         self.turn_away();
         // They know it, too: nobody would be let go of.
         self.set_ways(None);
@@ -444,101 +426,8 @@ impl Upstream {
     }
 }
 
-impl Default for Door {
-    fn default() -> Self {
-        Self {
-            errands: SegQueue::new(),
-            level: AtomicUsize::new(SAID),
-            roots: Mutex::default(),
-            rooted: AtomicBool::new(false),
-            rung: AtomicBool::new(false),
-            bell: Notify::new(),
-            closed: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Door {
-    pub(super) fn post(&self, errand: Errand) {
-        self.push(errand);
-        self.ring();
-    }
-
-    fn push(&self, errand: Errand) {
-        match errand {
-            Errand::Level(level) => self.level.store(level as usize, Ordering::SeqCst),
-            Errand::RootsChanged { client } => {
-                let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-                roots.insert(client);
-                self.rooted.store(true, Ordering::SeqCst);
-            }
-            errand => self.errands.push(errand),
-        }
-    }
-
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst) {
-            self.bell.notify_one();
-        }
-    }
-
-    /// Waits until there may be errands. For the one task behind it; cancel-safe.
-    pub(super) async fn rung(&self) {
-        self.bell.notified().await;
-    }
-
-    /// To be called before [`Self::collect`]: errands posted from here on ring again.
-    pub(super) fn quiet(&self) {
-        self.rung.store(false, Ordering::SeqCst);
-    }
-
-    /// The next errand: what has one last word first, so that no call overtakes it.
-    pub(super) fn collect(&self) -> Option<Errand> {
-        self.level().or_else(|| self.roots_changed()).or_else(|| self.errands.pop())
-    }
-
-    fn level(&self) -> Option<Errand> {
-        if self.level.load(Ordering::SeqCst) == SAID {
-            return None;
-        }
-        Level::ALL.get(self.level.swap(SAID, Ordering::SeqCst)).map(|&level| Errand::Level(level))
-    }
-
-    fn roots_changed(&self) -> Option<Errand> {
-        if !self.rooted.load(Ordering::SeqCst) {
-            return None;
-        }
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = roots.pop_first();
-        self.rooted.store(!roots.is_empty(), Ordering::SeqCst);
-        client.map(|client| Errand::RootsChanged { client })
-    }
-}
-
 impl Serves for Upstream {
     fn cancel(&self, slot: u64) {
         self.post(Errand::Cancel { slot });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_levels_and_roots_the_last_word_waits_and_no_call_overtakes_it() {
-        let door = Door::default();
-        door.post(Errand::Cancel { slot: 1 });
-        for _ in 0..1_000 {
-            door.post(Errand::Level(Level::Error));
-            door.post(Errand::Level(Level::Debug));
-            door.post(Errand::RootsChanged { client: 7 });
-            door.post(Errand::RootsChanged { client: 8 });
-        }
-        assert!(matches!(door.collect(), Some(Errand::Level(Level::Debug))));
-        assert!(matches!(door.collect(), Some(Errand::RootsChanged { client: 7 })));
-        assert!(matches!(door.collect(), Some(Errand::RootsChanged { client: 8 })));
-        assert!(matches!(door.collect(), Some(Errand::Cancel { slot: 1 })));
-        assert!(door.collect().is_none());
     }
 }

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
 use super::attend::{at, attend, ended, refuse, release, route};
+use super::door::Door;
 use super::front::Gate;
-use super::handle::{Client, Door, Errand, State, Upstream};
+use super::handle::{Client, Errand, State, Upstream};
 use super::link::{Kind, Link, Target};
 use super::lists::Lists;
 use super::mux::{Mux, Own, Terms};

@@ -3,6 +3,7 @@
 mod attend;
 pub mod config;
 pub mod directory;
+mod door;
 pub mod embedded;
 pub mod front;
 mod gather;
@@ -17,6 +18,7 @@ pub mod minder;
 pub mod mux;
 pub mod offers;
 mod probe;
+mod record;
 mod sessions;
 pub mod shared;
 pub mod trouble;

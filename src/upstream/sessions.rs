@@ -12,8 +12,9 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
 use super::attend::refuse;
+use super::door::Door;
 use super::front::{Gate, Permit, is_queued};
-use super::handle::{Client, Door, Errand, Task, Upstream};
+use super::handle::{Client, Errand, Task, Upstream};
 use super::life::Life;
 use super::link::Target;
 use super::mux::NUMBER_BITS;

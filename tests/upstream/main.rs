@@ -11,6 +11,7 @@ mod joined;
 mod liars;
 #[path = "../peer/mod.rs"]
 mod peer;
+mod record;
 mod replicas;
 
 use peer::{Peer, Process, call, request, text_of};

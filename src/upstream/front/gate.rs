@@ -184,6 +184,7 @@ impl Gate {
             return;
         }
         if let Some(task) = self.front.cancel(number) {
+            self.upstream.log(&task.parcel, Duration::ZERO, 0, 0, "cancelled");
             task.ticket.discard();
             self.has_news = true;
         }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::pending::{Later, Pending, Work};
 use super::{CANCELLED_MAX, HAUNTS, Heard, Knobs, Mux, Own, Sink, speech};
-use crate::mcp::{Era, Method, Parcel};
+use crate::mcp::{Era, Parcel};
 use crate::meter::Named;
 use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
 use crate::upstream::link::{Outgoing, Purpose};
+use crate::upstream::record;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 
 impl Mux {
@@ -151,7 +152,7 @@ impl Mux {
             self.tell_cancelled(number, sink);
         }
         if let Work::Call(task) = pending.work {
-            self.ended(&task.parcel, since, since, pending.bytes, 0, "cancelled");
+            self.ended(&task.parcel, since, now, pending.bytes, 0, "cancelled");
             task.ticket.discard();
         }
     }
@@ -219,9 +220,8 @@ impl Mux {
                 self.ended(&task.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
                 self.upstream.settle_failed(*task, trouble, None);
             }
-            Work::Parked(parked) => {
-                self.ended(&parked.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
-            }
+            // Its client was answered with what the server asks, and has not come back.
+            Work::Parked(_) => {}
             Work::Own(own, _) => self.own_ended(number, own, Heard::Failed(trouble.clone()), now),
         }
     }
@@ -260,19 +260,8 @@ impl Mux {
         }
         self.upstream.counts.took.record(took);
         self.counted = true;
-        // Only tools by their own names: of URIs there is no end.
-        let name = if parcel.method == Method::CallTool { &*parcel.name } else { parcel.method.as_str() };
-        self.uses.count(name, took, failed);
-        tracing::debug!(
-            upstream = &*self.upstream.name,
-            method = parcel.method.as_str(),
-            tool = &*parcel.name,
-            micros = took.as_micros(),
-            bytes_out = sent,
-            bytes_in = got,
-            outcome,
-            "a call has ended"
-        );
+        self.uses.count(record::name(parcel), took, failed, || self.upstream.tells_apart(parcel));
+        self.upstream.log(parcel, took, sent, got, outcome);
     }
 
     /// What is kept for the next link is refused: there is none soon.

@@ -32,6 +32,9 @@ impl Mux {
         let placeholder = Work::Own(super::Own::Probe, Duration::ZERO);
         let Work::Call(task) = std::mem::replace(&mut pending.work, placeholder) else { return Err(()) };
         let Task { parcel, ticket, client, .. } = *task;
+        let (since, bytes) = (pending.since, pending.bytes);
+        self.ended(&parcel, since, now, bytes, 0, "input_required");
+        let Some(pending) = self.pending.get_mut(number) else { return Err(()) };
         pending.work = Work::Parked(Box::new(Parked { parcel, client, until, answer: None }));
         pending.heard = now;
         self.parked += 1;
@@ -80,6 +83,7 @@ impl Mux {
             Err(why) => {
                 self.upstream.counts.refused_states.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let message = format!("Invalid params: {why}");
+                self.upstream.log(&task.parcel, Duration::ZERO, 0, 0, "refused_state");
                 settle_with_error(task.ticket, INVALID_PARAMS, &message, None);
             }
         }
@@ -130,8 +134,12 @@ impl Mux {
         if let Some(answer) = parked.answer.take() {
             let (since, bytes) = (pending.since, pending.bytes);
             self.remove(number);
-            let outcome = if matches!(answer, Answer::Result(_)) { "result" } else { "error" };
-            self.ended(&task.parcel, since, now, bytes, 0, outcome);
+            let (outcome, got) = match &answer {
+                Answer::Result(result) => ("result", result.len()),
+                Answer::Error(error) => ("error", error.len()),
+                Answer::Abandoned => ("error", 0),
+            };
+            self.ended(&task.parcel, since, now, bytes, got, outcome);
             return task.ticket.settle(answer);
         }
         let waits = pending.asked > 0;

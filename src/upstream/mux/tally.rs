@@ -26,16 +26,16 @@ pub struct Use {
 pub struct Uses(HashMap<Box<str>, Use>);
 
 impl Uses {
-    /// Counts one call.
-    pub fn count(&mut self, name: &str, took: Duration, failed: bool) {
+    /// Counts one call, under its own name if that `is_known`: asked where it was not counted before.
+    pub fn count(&mut self, name: &str, took: Duration, failed: bool, is_known: impl FnOnce() -> bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.add(name, Use { calls: 1, errors: u64::from(failed), micros });
+        self.add(name, Use { calls: 1, errors: u64::from(failed), micros }, is_known);
     }
 
     /// Adds what another has counted, and empties it; the names stay there, to be found again for nothing.
     pub fn take_over(&mut self, other: &mut Self) {
         for (name, uses) in other.0.iter_mut().filter(|(_, uses)| uses.calls > 0) {
-            self.add(name, std::mem::take(uses));
+            self.add(name, std::mem::take(uses), || true);
         }
     }
 
@@ -44,11 +44,11 @@ impl Uses {
         self.0.iter().map(|(name, uses)| (&**name, uses))
     }
 
-    fn add(&mut self, name: &str, uses: Use) {
+    fn add(&mut self, name: &str, uses: Use, is_known: impl FnOnce() -> bool) {
         if let Some(known) = self.0.get_mut(name) {
             return known.add(uses);
         }
-        let room = self.0.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX;
+        let room = self.0.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX && is_known();
         self.0.entry(if room { name } else { OTHER }.into()).or_default().add(uses);
     }
 }
@@ -69,7 +69,7 @@ mod tests {
     fn names_without_end_are_counted_as_other() {
         let (mut local, mut all) = (Uses::default(), Uses::default());
         for number in 0..1_000 {
-            local.count(&number.to_string(), Duration::from_micros(3), number % 2 == 0);
+            local.count(&number.to_string(), Duration::from_micros(3), number % 2 == 0, || true);
             all.take_over(&mut local);
         }
         assert!(all.iter().count() <= NAMES_MAX + 1);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::stage::{LEVELS, Stage, client, parcel, watcher};
 use super::*;
 use crate::actor::Letter;
-use crate::mcp::{Level, Parcel};
+use crate::mcp::{Entry, Level, List, Offer, Parcel};
 use crate::upstream::front;
 use crate::upstream::handle::Client;
 
@@ -336,11 +336,19 @@ fn too_many_calls_are_refused_by_name() {
 #[test]
 fn what_is_used_is_counted_by_tool() {
     let mut stage = stage();
-    stage.call(parcel(LEGACY), Client::default());
-    stage.answers(stage.number(), "{}");
+    let entry = Entry { key: "echo".into(), text: "{}".into() };
+    let mut offer = Offer::default();
+    offer.lists[List::Tools.index()].push(entry);
+    stage.upstream.set_offer(&std::sync::Arc::new(offer));
+    for name in ["echo", "nothing that it offers", "nor this", "echo"] {
+        stage.call(Parcel { name: name.into(), ..parcel(LEGACY) }, Client::default());
+        stage.answers(stage.number(), "{}");
+    }
     stage.passes(Duration::from_secs(2));
     let uses = stage.upstream.counts.uses();
-    assert_eq!(uses.iter().map(|(name, uses)| (name, uses.calls)).collect::<Vec<_>>(), [("echo", 1)]);
+    let mut uses: Vec<_> = uses.iter().map(|(name, uses)| (name, uses.calls)).collect();
+    uses.sort_unstable();
+    assert_eq!(uses, [("echo", 2), ("other", 2)]);
     assert!(stage.mux.deadline().is_none(), "nothing waits");
 }
 
