@@ -18,6 +18,10 @@ const COALESCE: Duration = Duration::from_millis(100);
 /// grow beyond the other.
 const FRESH_MIN: Duration = Duration::from_secs(5);
 const FRESH_MAX: Duration = Duration::from_secs(3_600);
+/// How many times as old as they are fresh lists become at most, where the pause may be so short.
+const OLD: u32 = 4;
+/// Lists are not left alone for longer, whatever the server says of them.
+const FRESH_LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Whatever may have changed.
 const ALL: Topics = Topics(u8::MAX);
@@ -49,8 +53,11 @@ impl Lists {
     /// polls must do (spec 2026-07-28 server/utilities/caching#freshness-calculation).
     fn age(&mut self, fresh: Option<Duration>, same: bool, now: Instant) {
         let Some(fresh) = fresh else { return };
-        self.pause = if same { (self.pause * 2).min(FRESH_MAX) } else { FRESH_MIN };
-        self.look_again(now + jittered(fresh.clamp(self.pause, FRESH_MAX.max(fresh).min(Duration::from_secs(86_400)))));
+        let fresh = fresh.min(FRESH_LONGEST);
+        // Clients are told how long it is fresh, and count on that.
+        let longest = (fresh * OLD).clamp(FRESH_MIN, FRESH_MAX);
+        self.pause = if same { (self.pause * 2).min(longest) } else { FRESH_MIN };
+        self.look_again(now + jittered(fresh.max(self.pause)));
     }
 
     /// Some lists could not be had: all of them once more, after longer and longer pauses.
@@ -137,5 +144,32 @@ impl Life {
             self.mux.listen(now);
             self.show(State::Ready);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The longest pause, in milliseconds, where nothing ever changes; without its jitter.
+    fn longest(fresh_ms: u64) -> u128 {
+        let (mut lists, start) = (Lists::new(false), Instant::now());
+        let pauses = (0..20).map(|_| {
+            lists.due = None;
+            lists.age(Some(Duration::from_millis(fresh_ms)), true, start);
+            (lists.due.expect("a pause") - start).as_millis()
+        });
+        pauses.max().expect("some")
+    }
+
+    #[test]
+    fn lists_become_a_few_times_as_old_as_they_are_fresh_and_no_older() {
+        for (fresh, most) in
+            [(0, 5_000), (1_000, 5_000), (10_000, 40_000), (900_000, 3_600_000), (7_200_000, 7_200_000)]
+        {
+            let pause = longest(fresh);
+            assert!(pause >= most && pause <= most * 5 / 4, "{fresh}: {pause}");
+        }
+        assert!(longest(u64::MAX) <= 86_400_000 * 5 / 4);
     }
 }
