@@ -114,7 +114,8 @@ impl Skipped {
         self.tail.extend_from_slice(last);
     }
 
-    /// The number of the request that the line answers: SDKs write the id in front of the result, or as the last member.
+    /// The number of the request that the line answers: SDKs write the id in front of the result, or as the last member,
+    /// or before the version that is the last.
     ///
     /// Only where JSON leaves no doubt that it is the message's own id: another's call must not fail for it.
     pub(super) fn id(&self) -> Option<u64> {
@@ -126,6 +127,8 @@ impl Skipped {
             return Some(id);
         }
         let tail: Vec<u8> = self.tail.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        // The version may be last, and the id before it.
+        let tail = tail.strip_suffix(br#","jsonrpc":"2.0"}"#).map_or(tail.clone(), |rest| [rest, b"}"].concat());
         let at = memchr::memmem::rfind(&tail, br#","id":"#)? + br#","id":"#.len();
         // The last brace of a line closes the message, so a number right before it is a member of the message itself.
         number(&tail[at..]).filter(|&(_, end)| end == b'}' && tail.ends_with(b"}")).and_then(|(id, _)| {
@@ -190,6 +193,9 @@ mod tests {
             (format!(r#"{{"jsonrpc":"2.0","id":17,"result":{{"text":"{long}"}}}}"#), Some(17)),
             (format!(r#"{{"id": 18, "jsonrpc": "2.0", "result": {{"text":"{long}"}}}}"#), Some(18)),
             (format!(r#"{{"result":{{"text":"{long}"}},"jsonrpc":"2.0","id":19}}"#), Some(19)),
+            (format!(r#"{{"result":{{"text":"{long}"}}, "id": 23, "jsonrpc": "2.0"}}"#), Some(23)),
+            (format!(r#"{{"result":{{"text":"{long}","id":24}},"jsonrpc":"2.0"}}"#), None),
+            (format!(r#"{{"params":{{"text":"{long}","id":25,"jsonrpc":"2.0"}}}}"#), None),
             (format!(r#"{{"result":{{"text":"{long}","id":20}}}}"#), None),
             (format!(r#"{{"jsonrpc":"2.0","method":"x","params":{{"text":"{long}","id":21}}}}"#), None),
             (format!(r#"{{"jsonrpc":"2.0","id":"22","result":{{"text":"{long}"}}}}"#), None),
