@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::mcp::answer;
-use crate::mcp::fault::{INVALID_PARAMS, RESOURCE_NOT_FOUND};
+use crate::mcp::fault::{INTERNAL_ERROR, INVALID_PARAMS, RESOURCE_NOT_FOUND};
 use crate::mcp::method::{Level, Method};
 use crate::mcp::profile::{Capability, Profile};
 use crate::mcp::revision::{Era, Revision};
@@ -21,6 +21,9 @@ pub const CLIENT_INFO: &str = concat!(r#"{"name":"lakh","version":""#, env!("CAR
 /// What a shared session offers a legacy server: all that lakh can hand on to whoever's call it is.
 pub const SHARED_CAPABILITIES: &str =
     r#"{"roots":{},"sampling":{"tools":{},"context":{}},"elicitation":{"form":{},"url":{}}}"#;
+
+/// A legacy server wants its client's user to visit the URLs in `data` first (spec 2025-11-25 client/elicitation).
+const URL_ELICITATION_REQUIRED: i32 = -32042;
 
 /// Most questions in one result that asks for input.
 const QUESTIONS_MAX: usize = 16;
@@ -126,20 +129,18 @@ pub fn result_for_modern(result: &str, method: Method) -> Vec<u8> {
     modern
 }
 
-/// An error of a server for a client of another era: a resource that is not there has another code in each. None: it is
-/// the same in both.
+/// An error of a server for a client of another era: a resource that is not there has another code in each, and codes of
+/// the old era must not be used in the new one (spec 2026-07-28 basic/index#error-codes). What the error says stays. None:
+/// it is the same in both.
 #[must_use]
 pub fn error_for(error: &str, method: Method, client: Revision) -> Option<Vec<u8>> {
-    if method != Method::ReadResource {
-        return None;
-    }
-    let (theirs, ours) = match client.era() {
-        Era::Modern => (RESOURCE_NOT_FOUND, INVALID_PARAMS),
-        Era::Legacy => (INVALID_PARAMS, RESOURCE_NOT_FOUND),
+    let code = i32::try_from(code(error)?).ok()?;
+    let ours = match (client.era(), code) {
+        (Era::Modern, RESOURCE_NOT_FOUND) => INVALID_PARAMS,
+        (Era::Modern, URL_ELICITATION_REQUIRED) => INTERNAL_ERROR,
+        (Era::Legacy, INVALID_PARAMS) if method == Method::ReadResource => RESOURCE_NOT_FOUND,
+        _ => return None,
     };
-    if code(error)? != i64::from(theirs) {
-        return None;
-    }
     let mut translated = vec![b'{'];
     for (key, value) in json::members(error)? {
         if translated.len() > 1 {

@@ -60,7 +60,7 @@ fn a_result_becomes_modern_and_keeps_its_bytes() {
 }
 
 #[test]
-fn only_the_code_of_a_missing_resource_changes_with_the_era() {
+fn codes_of_one_era_alone_change_with_it() {
     let read = Method::ReadResource;
     let error = |code| format!(r#"{{"message":"m","code":{code},"data":{{"uri":"a"}}}}"#);
     let modern = error_for(&error(-32002), read, Revision::V2026_07_28).expect("another code");
@@ -72,9 +72,15 @@ fn only_the_code_of_a_missing_resource_changes_with_the_era() {
         (-32602, read, Revision::V2026_07_28),
         (-32002, read, Revision::V2025_11_25),
         (-32602, Method::CallTool, Revision::V2025_11_25),
-        (-32002, Method::GetPrompt, Revision::V2026_07_28),
+        (-32042, Method::CallTool, Revision::V2025_11_25),
     ] {
         assert_eq!(error_for(&error(code), method, client), None, "{code} {method:?}");
+    }
+    for method in [Method::CallTool, Method::GetPrompt, Method::Complete] {
+        for (old, new) in [(-32002, -32602), (-32042, -32603)] {
+            let modern = error_for(&error(old), method, Revision::V2026_07_28).expect("another code");
+            assert_eq!(parsed(&modern), json!({"code":new,"message":"m","data":{"uri":"a"}}), "{method:?}");
+        }
     }
     assert_eq!(error_for("{}", read, Revision::V2026_07_28), None);
 }
