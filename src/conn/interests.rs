@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::guard::Seat;
+use crate::mcp;
 use crate::upstream::{Errand, Loud, Upstream};
 
 /// Of one client. Few have any, so it is there only for those.
@@ -103,7 +104,7 @@ impl Watch {
 
     /// Whether it is about this resource, and its client may be told: all may, or `only` this one.
     pub(super) fn is_told(&self, uri: &str, only: Option<u128>) -> bool {
-        &*self.uri == uri && only.is_none_or(|only| only == self.client)
+        mcp::is_part(uri, &self.uri) && only.is_none_or(|only| only == self.client)
     }
 
     /// Bytes that it takes.

@@ -233,3 +233,35 @@ impl Topics {
         self.0 & other.0 != 0
     }
 }
+
+/// Whether a change of the resource `uri` is one of `watched`: it may be a part of it (schema, all revisions:
+/// `ResourceUpdatedNotificationParams`).
+#[must_use]
+pub fn is_part(uri: &str, watched: &str) -> bool {
+    let part = |rest: &str| rest.is_empty() || watched.ends_with(ENDS) || rest.starts_with(ENDS);
+    uri.strip_prefix(watched).is_some_and(part)
+}
+
+/// What stands between a resource and the name of a part of it.
+const ENDS: [char; 3] = ['/', '?', '#'];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_resource_are_behind_a_slash_a_query_or_a_fragment() {
+        for (uri, watched, is) in [
+            ("a://b", "a://b", true),
+            ("a://b/c", "a://b", true),
+            ("a://b/c/d", "a://b/", true),
+            ("a://b?c", "a://b", true),
+            ("a://b#c", "a://b", true),
+            ("a://bc", "a://b", false),
+            ("a://b", "a://b/c", false),
+            ("a://b/", "a://b/", true),
+        ] {
+            assert_eq!(is_part(uri, watched), is, "{uri} {watched}");
+        }
+    }
+}

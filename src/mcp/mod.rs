@@ -21,7 +21,7 @@ pub mod uri_template;
 pub use beyond::Beyond;
 pub use catalogue::{Catalogue, CatalogueConfig};
 pub use fault::{Fault, Refusal};
-pub use method::{Features, Level, List, Method, Target, Topics};
+pub use method::{Features, Level, List, Method, Target, Topics, is_part};
 pub use offer::{Entry, Offer};
 pub use parcel::Parcel;
 pub use profile::{Capability, Config, Profile, Profiles};

@@ -180,7 +180,7 @@ impl Mux {
             "notifications/resources/list_changed" => self.changed = Topics(self.changed.0 | Topics::RESOURCES.0),
             "notifications/resources/updated" => {
                 let uri = picked("uri").and_then(json::string);
-                let uri = uri.filter(|uri| self.watches.has(uri) && self.updated.len() < UPDATED_MAX);
+                let uri = uri.filter(|uri| self.watches.concern(uri) && self.updated.len() < UPDATED_MAX);
                 if let Some(uri) = uri
                     && !self.updated.iter().any(|known| **known == uri)
                 {

@@ -15,6 +15,9 @@ use crate::wire::json;
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 /// Longest wait for an answer to a request of our own.
 pub(super) const OWN_WAIT: Duration = Duration::from_secs(30);
+/// Longest URI that is told, in bytes: nobody can watch a longer one; and how deep parts of what is watched are looked for.
+const URI_BYTES_MAX: usize = 16 << 10;
+const PARTS_MAX: usize = 64;
 /// Subscriptions that a server is asked for, or to end, at once: what many clients want must not bury it.
 const ASKING_MAX: usize = 32;
 
@@ -57,8 +60,12 @@ impl Watches {
         self.anew.is_some() || self.overdue.is_some() || !self.due.is_empty()
     }
 
-    pub(super) fn has(&self, uri: &str) -> bool {
-        self.by_uri.get(uri).is_some_and(|watched| !watched.clients.is_empty())
+    /// Whether anybody is to be told that this resource has changed, which may be part of one that is watched.
+    pub(super) fn concern(&self, uri: &str) -> bool {
+        let is_watched = |uri: &str| self.by_uri.get(uri).is_some_and(|watched| !watched.clients.is_empty());
+        let ends = uri.match_indices(['/', '?', '#']).take(PARTS_MAX);
+        uri.len() <= URI_BYTES_MAX
+            && (is_watched(uri) || ends.into_iter().any(|(at, _)| is_watched(&uri[..at]) || is_watched(&uri[..=at])))
     }
 
     /// Legacy: gives a resource its turn if the server holds it otherwise than is wanted, and forgets it if it concerns

@@ -452,3 +452,15 @@ fn progress_that_says_nothing_of_progress_is_a_stray() {
     }
     assert_eq!((stage.letters().len(), stage.strays()), (0, 2));
 }
+
+#[test]
+fn parts_of_what_is_watched_are_told_and_nothing_else_is() {
+    let mut stage = stage();
+    stage.errand(Errand::Watch { uri: "a://b".into(), task: None, client: watcher(1) });
+    let long = format!("a://b/{}", "x".repeat(20_000));
+    for uri in ["a://b/c/d", "a://b?c", "a://bc", "a://", "a://b", &long] {
+        let params = json!({ "uri": uri });
+        stage.says(&json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":params}).to_string());
+    }
+    assert_eq!(stage.mux.updated.iter().map(|uri| &**uri).collect::<Vec<_>>(), ["a://b/c/d", "a://b?c", "a://b"]);
+}
