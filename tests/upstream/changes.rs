@@ -54,6 +54,13 @@ fn a_touched_resource_is_told_to_those_who_watch_it_and_the_server_is_subscribed
         );
     }
     assert!(three.hears_nothing(QUIET));
+    // The same name goes on, but it is no part of it.
+    for part in ["-and-more", "/a?part#of"] {
+        assert_eq!(text_of(&three.ask(&call(1, "touch", &json!({"uri":"test://one","part":part})))), "touched");
+    }
+    for peer in [&mut one, &mut two] {
+        assert_eq!(peer.hear_message()["params"]["uri"], "test://one/a?part#of");
+    }
     drop(one);
     assert_eq!(two.ask(&request(71, "resources/unsubscribe", &json!({"uri":"test://one"})))["result"], json!({}));
     assert!(eventually(|| super::told(&mut three)["watched"] == json!({"test://two":1})));

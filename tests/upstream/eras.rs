@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::peer::{Peer, Process, call, request, scripted, text_of};
 
+/// What joins the spans of a call (spec 2026-07-28 basic/index#meta).
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 fn modern(id: u64, method: &str, mut params: Value, capabilities: &Value) -> Value {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion":"2026-07-28",
@@ -30,6 +33,14 @@ fn a_modern_client_gets_modern_results_from_a_legacy_server() {
     assert!(read["result"]["ttlMs"].is_u64() && read["result"]["cacheScope"].is_string(), "{read}");
     let missing = peer.ask(&modern(3, "resources/read", json!({"uri":"other://x"}), &json!({})));
     assert_eq!(missing["error"]["code"], -32602);
+    // The old code for "visit this first" must not reach the new era; what is to be visited does.
+    let visit = json!({"name":"lie","arguments":{"how":"visit"}});
+    let error = peer.ask(&modern(4, "tools/call", visit, &json!({})))["error"].clone();
+    assert_eq!((&error["code"], &error["data"]["elicitations"][0]["elicitationId"]), (&json!(-32603), &json!("1")));
+    let mut call = modern(5, "tools/call", json!({"name":"told"}), &json!({}));
+    call["params"]["_meta"]["traceparent"] = TRACE.into();
+    let told: Value = serde_json::from_str(text_of(&peer.ask(&call))).expect("JSON");
+    assert_eq!(told["meta"], json!({"traceparent":TRACE}));
 }
 
 #[test]
@@ -126,12 +137,13 @@ fn a_modern_client_and_a_modern_server_see_each_others_bytes() {
     let mut retry = ask(2);
     retry["params"]["requestState"] = result["requestState"].clone();
     retry["params"]["inputResponses"] = json!({"q":{"action":"accept","content":{"n":8}}});
-    retry["params"]["_meta"]["traceparent"] = json!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     assert_eq!(text_of(&peer.ask(&retry)), r#"{"action":"accept","content":{"n":8}}"#);
     // Nobody here could poll for what a server that supports tasks would answer.
     let declared = json!({"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{}}});
-    let told = text_of(&peer.ask(&modern(3, "tools/call", json!({"name":"told"}), &declared))).to_owned();
-    let told: Value = serde_json::from_str(&told).expect("JSON");
+    let mut call = modern(3, "tools/call", json!({"name":"told"}), &declared);
+    call["params"]["_meta"]["traceparent"] = TRACE.into();
+    let told: Value = serde_json::from_str(text_of(&peer.ask(&call))).expect("JSON");
+    assert_eq!(told["meta"]["traceparent"], TRACE);
     assert_eq!(told["meta"]["io.modelcontextprotocol/clientCapabilities"], json!({"roots":{}}));
     assert_eq!(told["meta"]["io.modelcontextprotocol/clientInfo"]["name"], "modern");
 }

@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::peer::{Heard, Peer, Process, call, eventually, text_of};
+use crate::peer::{Heard, Peer, Process, call, eventually, request, scripted, text_of};
 
 /// The server's process.
 fn pid(peer: &mut Peer) -> Pid {
@@ -33,6 +33,17 @@ fn a_lie_harms_nobody_and_the_truth_still_comes() {
         assert!(told.is_answered(2) && neighbour.is_answered(2), "{how}: something came that nobody asked for");
     }
     assert!(lakh.rss() < 100 << 20, "{} bytes after a line of 100 MB", lakh.rss());
+}
+
+#[test]
+fn an_answer_that_is_too_long_fails_its_call_at_once_wherever_its_id_is() {
+    let lakh = Process::in_front_of_scripted(&[]);
+    let (mut told, mut neighbour) = (Peer::line(lakh.clients), Peer::line(lakh.clients));
+    neighbour.say(&call(1, "sleep", &json!({"ms":2_000,"text":"me"})));
+    let answer = told.ask(&call(1, "lie", &json!({"how":"long-answer"})));
+    assert_named(&answer);
+    assert_eq!(answer["error"]["data"]["reason"], "too_long", "{answer}");
+    assert_eq!(text_of(&neighbour.hear_message()), "me");
 }
 
 #[test]
@@ -121,4 +132,17 @@ fn a_server_that_pings_without_end_and_reads_nothing_is_given_up_and_comes_back(
     assert!(answer["error"]["message"].as_str().is_some_and(|why| why.contains("asks without end")), "{answer}");
     assert!(eventually(|| peer.ask(&call(2, "echo", &json!({"text":"back"})))["result"].is_object()));
     assert!(lakh.rss() < 100 << 20, "{} bytes behind a server that does not read", lakh.rss());
+}
+
+#[test]
+fn a_server_that_never_says_anything_keeps_nobody_from_the_others() {
+    let mute = r#"mute=sh -c "cat >/dev/null""#;
+    let lakh = Process::in_front_of(&["--stdio", mute, "--stdio", &format!("scripted={}", scripted())], &[]);
+    let mut peer = Peer::line(lakh.clients);
+    let lists_echo = |peer: &mut Peer| {
+        let tools = peer.ask(&request(1, "tools/list", &json!({})))["result"]["tools"].clone();
+        tools.as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "echo"))
+    };
+    assert!(eventually(|| lists_echo(&mut peer)));
+    assert_eq!(text_of(&peer.ask(&call(2, "echo", &json!({"text":"me"})))), "me");
 }

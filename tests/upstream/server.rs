@@ -311,8 +311,11 @@ impl Server {
             }
             "touch" => {
                 let uri = arguments["uri"].clone();
-                if self.watched.contains_key(uri.as_str().unwrap_or_default()) {
-                    self.tell("notifications/resources/updated", &json!({"uri":uri}));
+                let watched = uri.as_str().unwrap_or_default();
+                if self.watched.contains_key(watched) {
+                    // It, or a part of it.
+                    let touched = format!("{watched}{}", arguments["part"].as_str().unwrap_or_default());
+                    self.tell("notifications/resources/updated", &json!({"uri":touched}));
                 }
                 for (id, what) in self.listening.clone() {
                     if what["resourceSubscriptions"].as_array().is_some_and(|uris| uris.contains(&uri)) {
@@ -376,6 +379,16 @@ impl Server {
             }
             "die" => die(),
             "ping" => return ping_without_end(),
+            "long-answer" => {
+                let x = "x".repeat(20 << 20);
+                return self.write_in(0, id, format!(r#"{{"result":{{"x":"{x}"}},"id":{id},"jsonrpc":"2.0"}}"#));
+            }
+            "visit" => {
+                let data =
+                    json!({"elicitations":[{"mode":"url","elicitationId":"1","url":"https://a.test/","message":"m"}]});
+                let error = json!({"code":-32042,"message":"Visit it first","data":data});
+                return self.write_in(0, id, json!({"jsonrpc":"2.0","id":id,"error":error}).to_string());
+            }
             "both" => self.write_in(
                 0,
                 id,
