@@ -309,22 +309,7 @@ impl Server {
                 self.tell("notifications/message", &json!({"level":arguments["level"],"data":words}));
                 self.answer_in(ms, id, &text("logged"));
             }
-            "touch" => {
-                let uri = arguments["uri"].clone();
-                let watched = uri.as_str().unwrap_or_default();
-                if self.watched.contains_key(watched) {
-                    // It, or a part of it.
-                    let touched = format!("{watched}{}", arguments["part"].as_str().unwrap_or_default());
-                    self.tell("notifications/resources/updated", &json!({"uri":touched}));
-                }
-                for (id, what) in self.listening.clone() {
-                    if what["resourceSubscriptions"].as_array().is_some_and(|uris| uris.contains(&uri)) {
-                        let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
-                        self.tell("notifications/resources/updated", &json!({"uri":uri,"_meta":meta}));
-                    }
-                }
-                self.answer_in(ms, id, &text("touched"));
-            }
+            "touch" => self.touch(id, arguments, ms),
             "grow" => {
                 self.grown += 1;
                 if !self.modern {
@@ -360,6 +345,24 @@ impl Server {
         let requests = json!({"q":{"method":"elicitation/create","params":question}});
         let result = json!({"resultType":"input_required","inputRequests":requests,"requestState":STATE});
         self.write_in(0, id, json!({"jsonrpc":"2.0","id":id,"result":result}).to_string());
+    }
+
+    /// A resource changes, or a part of it: whoever watches it is told.
+    fn touch(&mut self, id: &Value, arguments: &Value, ms: u64) {
+        let uri = arguments["uri"].clone();
+        let watched = uri.as_str().unwrap_or_default();
+        if self.watched.contains_key(watched) {
+            // It, or a part of it.
+            let touched = format!("{watched}{}", arguments["part"].as_str().unwrap_or_default());
+            self.tell("notifications/resources/updated", &json!({"uri":touched}));
+        }
+        for (id, what) in self.listening.clone() {
+            if what["resourceSubscriptions"].as_array().is_some_and(|uris| uris.contains(&uri)) {
+                let meta = json!({"io.modelcontextprotocol/subscriptionId":id});
+                self.tell("notifications/resources/updated", &json!({"uri":uri,"_meta":meta}));
+            }
+        }
+        self.answer_in(ms, id, &text("touched"));
     }
 
     /// Everything that a server should not do; most of it is followed by a right answer.
