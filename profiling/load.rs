@@ -84,7 +84,8 @@ impl Drop for Server {
     }
 }
 
-fn pin(core: usize) -> Result<()> {
+/// Keeps this thread, and what it starts, on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
@@ -117,7 +118,7 @@ pub(crate) fn alternate(what: &str, rounds: u64, sides: &mut [Side<'_>]) -> Resu
     Ok(medians)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
