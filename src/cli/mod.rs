@@ -79,3 +79,14 @@ impl Command {
         }
     }
 }
+
+/// What a subcommand takes from these words, for the tests.
+#[cfg(test)]
+fn typed<A: clap::Args>(line: &str) -> A {
+    #[derive(Parser)]
+    struct Alone<A: clap::Args> {
+        #[command(flatten)]
+        args: A,
+    }
+    Alone::try_parse_from(std::iter::once("lakh").chain(line.split_whitespace())).expect("valid").args
+}

@@ -415,10 +415,15 @@ impl Pauses {
 
 /// Between the whole and five quarters of it, so that many do not come at once.
 pub(crate) fn jittered(pause: Duration) -> Duration {
+    pause + pause.mul_f64(dice() / 4.0)
+}
+
+/// Anything from 0 to 1.
+pub(super) fn dice() -> f64 {
     let mut random = [0; 4];
     // Without randomness there is no jitter, and no harm.
     let _ = getrandom::fill(&mut random);
-    pause + pause.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX) / 4.0)
+    f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
 }
 
 fn stopping() -> Trouble {

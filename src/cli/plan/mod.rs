@@ -252,18 +252,11 @@ fn read_file(text: &str) -> Result<(Load, Vec<Machine>), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::typed;
 
     fn args(line: &str) -> Args {
-        Cli::try_parse_from(std::iter::once("lakh").chain(line.split_whitespace())).expect("valid").args
+        typed(line)
     }
 
     fn planned(line: &str) -> Result<String, Unplanned> {

@@ -273,18 +273,11 @@ pub fn become_gateway(exe: &Path, args: &[String]) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::typed;
 
     fn args(line: &str) -> Args {
-        Cli::try_parse_from(std::iter::once("lakh").chain(line.split_whitespace())).expect("valid").args
+        typed(line)
     }
 
     #[test]

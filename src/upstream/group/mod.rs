@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::config::One;
 use super::handle::Upstream;
+use super::life::dice;
 use balance::Balance;
 use outlier::Outliers;
 pub use outlier::Rule;
@@ -134,12 +135,8 @@ impl Group {
     /// A call that was sent to it then has failed. How long it is out for that, if it is from now on.
     pub(super) fn failed(&self, upstream: &Upstream, sent: Instant, now: Instant) -> Option<Duration> {
         let at = self.place(upstream)?;
-        let mut random = [0; 4];
-        // Without randomness there is no jitter, and no harm.
-        let _ = getrandom::fill(&mut random);
-        let dice = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
         let mut state = self.state();
-        state.outliers.failed(at, sent, now, dice).then(|| state.outliers.left(at, now))?
+        state.outliers.failed(at, sent, now, dice()).then(|| state.outliers.left(at, now))?
     }
 
     /// A call that was sent to it then was answered. True if nothing is held against it any more.

@@ -249,19 +249,11 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::typed;
 
     fn of(line: &str) -> Result<Play, Error> {
-        let line = format!("lakh --profile {line}");
-        let args = Cli::try_parse_from(line.split_whitespace()).expect("valid").args;
+        let args: Args = typed(&format!("--profile {line}"));
         play(&args, args.profile.expect("named"))
     }
 
