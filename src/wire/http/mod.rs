@@ -14,7 +14,7 @@ pub use answer::{Manner, open_events, write_continue, write_empty, write_preflig
 pub use head::{Method, Request};
 pub use mirror::mirrored;
 pub use origin::{host_allowed, origin_allowed, page_of};
-pub use reader::{Reader, Step, head_is_whole};
+pub use reader::{Reader, Step, chunk_size, head_is_whole};
 pub use refusal::{Refusal, write_refusal};
 pub use upgrade::{Offers, SUBPROTOCOL, Upgrade, accept, read_upgrade, write_switching};
 

@@ -92,7 +92,7 @@ impl Reader {
         let Self { at, body: decoded, .. } = self;
         loop {
             let rest = &buf[*at as usize..];
-            let Some((size, line)) = size_line(rest)? else { return Ok(None) };
+            let Some((size, line)) = chunk_size(rest)? else { return Ok(None) };
             if size == 0 {
                 let Some(trailer) = trailer_end(&rest[line..], config)? else { return Ok(None) };
                 return Ok(Some((*at as usize + line + trailer, *decoded as usize)));
@@ -115,8 +115,11 @@ impl Reader {
     }
 }
 
-/// The size of a chunk and the length of the line that tells it, once that has come.
-fn size_line(buf: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
+/// The size of a chunk at the start of `buf` and the length of the line that tells it, once that has come.
+///
+/// # Errors
+/// When the line is none, or longer than anybody who means well writes.
+pub fn chunk_size(buf: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     let Some(end) = memchr::memchr(b'\n', &buf[..buf.len().min(SIZE_LINE_MAX)]) else {
         return if buf.len() >= SIZE_LINE_MAX { Err(Refusal::ChunkInvalid) } else { Ok(None) };
     };

@@ -1,11 +1,6 @@
 //! What the head of an HTTP answer means: a message, a stream of them, or a trouble by its name.
 
-use std::time::Duration;
-
-use hyper::Response;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
-
+use super::head::{Head, Media};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::envelope::{self, Kind};
 
@@ -21,25 +16,22 @@ pub(super) enum Body {
 }
 
 /// Judges an answer by its head. `in_session`: the request named a session.
-pub(super) fn judge(response: &Response<Incoming>, in_session: bool) -> Result<Body, Trouble> {
-    judge_head(response.status().as_u16(), response.headers(), in_session)
-}
-
-fn judge_head(status: u16, headers: &HeaderMap, in_session: bool) -> Result<Body, Trouble> {
+pub(super) fn judge(head: &Head, in_session: bool) -> Result<Body, Trouble> {
+    let status = head.status;
     let trouble = |kind, detail: &str| Trouble::new(kind, detail).with_status(status);
-    let media = media_type(headers);
-    let is_json = media.eq_ignore_ascii_case("application/json");
-    match status {
-        200..=299 if is_json => Ok(Body::Json),
-        200..=299 if media.eq_ignore_ascii_case("text/event-stream") => Ok(Body::Events),
-        202 | 204 => Err(trouble(TroubleKind::NotMcp, "a request was taken like a notification, without an answer")),
-        200..=299 => Err(trouble(TroubleKind::NotMcp, &format!("content type {media:?}"))),
-        300..=399 => Err(trouble(TroubleKind::Redirected, text(headers, LOCATION))),
-        401 | 403 => Err(trouble(TroubleKind::Unauthorized, "")),
+    match (status, &head.media) {
+        (200..=299, Media::Json) => Ok(Body::Json),
+        (200..=299, Media::Events) => Ok(Body::Events),
+        (202 | 204, _) => {
+            Err(trouble(TroubleKind::NotMcp, "a request was taken like a notification, without an answer"))
+        }
+        (200..=299, Media::Other(media)) => Err(trouble(TroubleKind::NotMcp, &format!("content type {media:?}"))),
+        (300..=399, _) => Err(trouble(TroubleKind::Redirected, &head.location)),
+        (401 | 403, _) => Err(trouble(TroubleKind::Unauthorized, "")),
         // Whatever the body says (spec 2025-11-25 basic/transports#session-management).
-        404 if in_session => Err(trouble(TroubleKind::SessionLost, "")),
-        429 | 503 => Err(trouble(TroubleKind::Overloaded, "").with_retry_after(retry_after(headers))),
-        _ if is_json => Ok(Body::Refusal(trouble(TroubleKind::HttpStatus, ""))),
+        (404, _) if in_session => Err(trouble(TroubleKind::SessionLost, "")),
+        (429 | 503, _) => Err(trouble(TroubleKind::Overloaded, "").with_retry_after(head.retry_after)),
+        (_, Media::Json) => Ok(Body::Refusal(trouble(TroubleKind::HttpStatus, ""))),
         _ => Err(trouble(TroubleKind::HttpStatus, "")),
     }
 }
@@ -60,43 +52,28 @@ pub(super) fn is_error(text: &[u8]) -> bool {
     matches!(envelope::parse(text), Ok(envelope::Incoming::One(one)) if matches!(one.kind, Kind::Response { error: Some(_), .. }))
 }
 
-/// Without parameters.
-fn media_type(headers: &HeaderMap) -> &str {
-    let value = text(headers, CONTENT_TYPE);
-    value.split_once(';').map_or(value, |(media, _)| media).trim()
-}
-
-fn text(headers: &HeaderMap, name: HeaderName) -> &str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// In seconds; a date would need a clock that agrees with theirs.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    text(headers, RETRY_AFTER).trim().parse().ok().map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(status: u16, media: &'static str, in_session: bool) -> Result<Body, TroubleKind> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, media.parse().unwrap());
-        judge_head(status, &headers, in_session).map_err(|trouble| trouble.kind)
+    fn judged(status: u16, media: Media, in_session: bool) -> Result<Body, TroubleKind> {
+        let head = Head { status, media, session: None, location: String::new(), retry_after: None };
+        judge(&head, in_session).map_err(|trouble| trouble.kind)
     }
 
     #[test]
     fn what_a_status_and_a_content_type_mean() {
-        assert_eq!(judged(200, "Application/JSON; charset=utf-8", false), Ok(Body::Json));
-        assert_eq!(judged(200, "text/event-stream", true), Ok(Body::Events));
-        assert_eq!(judged(200, "text/html", false), Err(TroubleKind::NotMcp));
-        assert_eq!(judged(202, "", false), Err(TroubleKind::NotMcp));
-        assert_eq!(judged(307, "text/html", false), Err(TroubleKind::Redirected));
-        assert_eq!(judged(404, "application/json", true), Err(TroubleKind::SessionLost));
-        assert!(matches!(judged(404, "application/json", false), Ok(Body::Refusal(_))));
-        assert_eq!(judged(500, "text/html", false), Err(TroubleKind::HttpStatus));
-        assert_eq!(judged(401, "application/json", false), Err(TroubleKind::Unauthorized));
-        assert_eq!(judged(503, "text/plain", false), Err(TroubleKind::Overloaded));
+        let other = |media: &str| Media::Other(media.into());
+        assert_eq!(judged(200, Media::Json, false), Ok(Body::Json));
+        assert_eq!(judged(200, Media::Events, true), Ok(Body::Events));
+        assert_eq!(judged(200, other("text/html"), false), Err(TroubleKind::NotMcp));
+        assert_eq!(judged(202, other(""), false), Err(TroubleKind::NotMcp));
+        assert_eq!(judged(307, other("text/html"), false), Err(TroubleKind::Redirected));
+        assert_eq!(judged(404, Media::Json, true), Err(TroubleKind::SessionLost));
+        assert!(matches!(judged(404, Media::Json, false), Ok(Body::Refusal(_))));
+        assert_eq!(judged(500, other("text/html"), false), Err(TroubleKind::HttpStatus));
+        assert_eq!(judged(401, Media::Json, false), Err(TroubleKind::Unauthorized));
+        assert_eq!(judged(503, other("text/plain"), false), Err(TroubleKind::Overloaded));
     }
 
     #[test]

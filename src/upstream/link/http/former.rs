@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::HeaderMap;
-use hyper::{Method, Uri};
+use hyper::Uri;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::answer::{self, Body};
-use super::headers::listening;
+use super::order::Common;
 use super::standing::NO_LANE;
-use super::wire::{Order, Wire};
+use super::wire::Wire;
 use super::{Delivery, Endpoint, News};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::sse::{Decoder, Step};
@@ -25,12 +24,12 @@ pub(super) fn may_be(refusal: &Trouble) -> bool {
 /// Opens the stream and delivers what comes on it, the endpoint first; without one, `initialize` has failed by `refusal`.
 pub(super) async fn listen(
     endpoint: Arc<Endpoint>,
-    headers: HeaderMap,
+    common: Common,
     initialize: u64,
     refusal: Trouble,
     news: mpsc::Sender<Delivery>,
 ) {
-    let last = match hear_out(&endpoint, headers, &news).await {
+    let last = match hear_out(&endpoint, &common, &news).await {
         Some(ended) => News::Over(ended),
         // Not of that time either: what it said first counts.
         None => News::Failed(Some(initialize), refusal),
@@ -39,29 +38,21 @@ pub(super) async fn listen(
 }
 
 /// How the stream ended; none if it has named no endpoint.
-async fn hear_out(endpoint: &Arc<Endpoint>, headers: HeaderMap, news: &mpsc::Sender<Delivery>) -> Option<Trouble> {
+async fn hear_out(endpoint: &Arc<Endpoint>, common: &Common, news: &mpsc::Sender<Delivery>) -> Option<Trouble> {
     let mut wire = Wire::new(Arc::clone(endpoint));
-    let target = endpoint.target.clone();
-    let order =
-        Order { verb: Method::GET, target, headers: listening(headers), body: Bytes::new(), is_repeatable: true };
+    let order = common.listen(wire.target(), None);
     // As long as a connection may take, the endpoint may.
-    let response = timeout(endpoint.connect, wire.ask(order)).await.ok()?.ok()?;
-    if answer::judge(&response, false) != Ok(Body::Events) {
+    let head = timeout(endpoint.connect, wire.ask(&order)).await.ok()?.ok()?;
+    if answer::judge(&head, false) != Ok(Body::Events) {
         return None;
     }
-    let mut body = response.into_body();
     let mut decoder = Decoder::new(endpoint.message_bytes_max);
     let mut is_named = false;
     loop {
-        let piece = if is_named {
-            wire.more(&mut body).await
-        } else {
-            timeout(endpoint.connect, wire.more(&mut body)).await.ok()?
-        };
-        let Ok(Some(piece)) = piece else {
+        let piece = if is_named { wire.more().await } else { timeout(endpoint.connect, wire.more()).await.ok()? };
+        let Ok(Some(mut rest)) = piece else {
             return is_named.then(|| Trouble::new(TroubleKind::Lost, "the event stream ended"));
         };
-        let mut rest = &*piece;
         loop {
             let what = match decoder.decode(&mut rest) {
                 Step::More => break,
@@ -87,21 +78,26 @@ async fn tell(news: &mpsc::Sender<Delivery>, what: News) -> bool {
 }
 
 /// The path that an endpoint event names, on the same server: our headers are for nobody else.
-fn resolve(endpoint: &Endpoint, data: &[u8]) -> Option<Uri> {
+fn resolve(endpoint: &Endpoint, data: &[u8]) -> Option<Arc<str>> {
     let text = std::str::from_utf8(data).ok()?.trim();
-    if text.starts_with("//") {
-        return None;
-    }
-    if text.starts_with('/') {
-        return text.parse().ok();
-    }
-    if let Some((scheme, _)) = text.split_once("://") {
-        let uri: Uri = text.parse().ok()?;
-        let is_same = scheme == endpoint.address.scheme && uri.authority()?.as_str() == endpoint.address.host;
-        return if is_same { uri.path_and_query()?.as_str().parse().ok() } else { None };
-    }
-    let (folder, _) = endpoint.target.path().rsplit_once('/')?;
-    format!("{folder}/{text}").parse().ok()
+    let uri: Uri = match text.split_once("://") {
+        _ if text.starts_with("//") => return None,
+        _ if text.starts_with('/') => text.parse().ok()?,
+        Some((scheme, _)) => {
+            let uri: Uri = text.parse().ok()?;
+            let is_same = scheme == endpoint.address.scheme && uri.authority()?.as_str() == endpoint.address.host;
+            if !is_same {
+                return None;
+            }
+            uri
+        }
+        None => {
+            let path = endpoint.target.split('?').next()?;
+            let (folder, _) = path.rsplit_once('/')?;
+            format!("{folder}/{text}").parse().ok()?
+        }
+    };
+    Some(uri.path_and_query()?.as_str().into())
 }
 
 #[cfg(test)]
@@ -114,7 +110,7 @@ mod tests {
     #[test]
     fn an_endpoint_is_on_the_same_server_or_none() {
         let address = Address::parse("http://127.0.0.1:9/a/sse", ["http", "https"], None).unwrap();
-        let target = address.target.parse().unwrap();
+        let target = address.target.as_str().into();
         let endpoint = Endpoint { address, target, connect: Duration::ZERO, message_bytes_max: 1 };
         for (data, resolved) in [
             ("/messages?id=1", Some("/messages?id=1")),
@@ -125,7 +121,7 @@ mod tests {
             ("//elsewhere/m", None),
             ("http://elsewhere/m", None),
         ] {
-            assert_eq!(resolve(&endpoint, data.as_bytes()).map(|uri| uri.to_string()).as_deref(), resolved, "{data}");
+            assert_eq!(resolve(&endpoint, data.as_bytes()).as_deref(), resolved, "{data}");
         }
     }
 }

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, Response};
+use bytes::Bytes;
+use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::answer::{self, Body};
-use super::headers::{LAST_EVENT_ID, SESSION, listening};
-use super::wire::{Order, Wire};
+use super::order::{Common, Order};
+use super::wire::Wire;
 use super::{Delivery, Endpoint, News};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::sse::{Decoder, Step};
@@ -28,15 +26,15 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// The shortest that it may say: with less, one that closes at once would be asked as fast as it goes.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Room made at once for a body that says how long it is, in bytes: the rest as it comes.
-const TRUSTED_BYTES: usize = 64 << 10;
+/// Longest body of an answer that nobody waits for, in bytes: behind a longer one the connection is not kept.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
 
 /// What a lane is given to do.
 pub(super) struct Job {
     pub(super) order: Order,
     pub(super) kind: JobKind,
     /// What all requests of the session have in common.
-    pub(super) common: Arc<HeaderMap>,
+    pub(super) common: Arc<Common>,
 }
 
 /// What is expected of it.
@@ -75,7 +73,7 @@ impl Lane {
         while let Some(job) = wire.idle(jobs.recv()).await {
             let Job { order, kind, common } = *job;
             let done = match kind {
-                JobKind::Request { number, .. } => match self.request(&mut wire, order, kind, &common).await {
+                JobKind::Request { number, .. } => match self.request(&mut wire, &order, kind, &common).await {
                     Ok(last) => {
                         self.deliver(last.map_or(News::Nothing, |text| News::Message(Some(number), text)), true)
                     }
@@ -85,7 +83,7 @@ impl Lane {
                     }
                 },
                 JobKind::OneWay { is_initialized, request } => {
-                    let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, order, &common)).await;
+                    let outcome = timeout(ONE_WAY_MAX, self.one_way(&mut wire, &order, &common)).await;
                     let outcome = outcome.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Mute, "")));
                     if outcome.is_err() {
                         wire.hang_up();
@@ -108,22 +106,20 @@ impl Lane {
         self.news.send(Delivery { lane: self.number, is_done, news }).await.is_ok()
     }
 
-    async fn one_way(&self, wire: &mut Wire, order: Order, common: &HeaderMap) -> Result<(), Trouble> {
-        let response = wire.ask(order).await?;
-        match response.status().as_u16() {
+    async fn one_way(&self, wire: &mut Wire, order: &Order, common: &Common) -> Result<(), Trouble> {
+        let head = wire.ask(order).await?;
+        match head.status {
             200..=299 => {
                 // Commonly none; what a server says here is for nobody. A stream may stay open for ever.
-                let is_stream = answer::judge(&response, false) == Ok(Body::Events);
+                let is_stream = answer::judge(&head, false) == Ok(Body::Events);
                 let is_over = !is_stream
-                    && timeout(AFTER_ANSWER, collect(wire, response.into_body(), TRUSTED_BYTES))
-                        .await
-                        .is_ok_and(|rest| rest.is_ok());
+                    && timeout(AFTER_ANSWER, collect(wire, UNREAD_BYTES_MAX)).await.is_ok_and(|rest| rest.is_ok());
                 if !is_over {
                     wire.hang_up();
                 }
                 Ok(())
             }
-            status => match answer::judge(&response, common.contains_key(SESSION)) {
+            status => match answer::judge(&head, common.is_in_session) {
                 Err(trouble) | Ok(Body::Refusal(trouble)) => Err(trouble),
                 Ok(_) => Err(Trouble::new(TroubleKind::HttpStatus, "").with_status(status)),
             },
@@ -134,29 +130,28 @@ impl Lane {
     async fn request(
         &self,
         wire: &mut Wire,
-        order: Order,
+        order: &Order,
         kind: JobKind,
-        common: &HeaderMap,
+        common: &Common,
     ) -> Result<Option<Bytes>, Trouble> {
         let JobKind::Request { is_initialize, .. } = kind else { return Ok(None) };
-        let response = wire.ask(order).await?;
+        let mut head = wire.ask(order).await?;
         let limit = self.endpoint.message_bytes_max;
-        match answer::judge(&response, common.contains_key(SESSION))? {
+        let session = head.session.take().filter(|_| is_initialize);
+        match answer::judge(&head, common.is_in_session)? {
             Body::Json => {
-                let session = response.headers().get(SESSION).filter(|_| is_initialize).cloned();
                 self.tell_session(session).await;
-                let text = collect(wire, response.into_body(), limit).await?;
+                let text = collect(wire, limit).await?;
                 let is_message = matches!(text.trim_ascii_start(), [b'{' | b'[', ..]);
                 if is_message { Ok(Some(text)) } else { Err(Trouble::new(TroubleKind::Garbage, excerpt(&text))) }
             }
             Body::Refusal(trouble) => {
-                let text = collect(wire, response.into_body(), limit).await?;
+                let text = collect(wire, limit).await?;
                 if answer::is_error(&text) { Ok(Some(text)) } else { Err(trouble.because(excerpt(&text))) }
             }
             Body::Events => {
-                let session = response.headers().get(SESSION).filter(|_| is_initialize).cloned();
                 self.tell_session(session.clone()).await;
-                self.events(wire, kind, common, response, session).await.map(|()| None)
+                self.events(wire, kind, common, session).await.map(|()| None)
             }
         }
     }
@@ -173,15 +168,14 @@ impl Lane {
         &self,
         wire: &mut Wire,
         kind: JobKind,
-        common: &HeaderMap,
-        response: Response<Incoming>,
+        common: &Common,
         session: Option<HeaderValue>,
     ) -> Result<(), Trouble> {
         let JobKind::Request { number, is_legacy, .. } = kind else { return Ok(()) };
         let mut decoder = Decoder::new(self.endpoint.message_bytes_max);
-        let (mut response, mut resumed) = (response, 0);
+        let mut resumed = 0;
         loop {
-            let heard = self.stream(wire, response, &mut decoder, number).await;
+            let heard = self.stream(wire, &mut decoder, number).await;
             let ended = match heard {
                 Ok(Heard { is_answered: true, .. }) => return Ok(()),
                 Ok(Heard { events, ended, .. }) => {
@@ -194,55 +188,38 @@ impl Lane {
             let Some(last) = last.filter(|_| resumed < RESUMED_MAX) else { return Err(ended) };
             resumed += 1;
             sleep(retry(decoder.retry_ms(), RETRY)).await;
-            let mut headers = common.clone();
-            if let Some(session) = &session {
-                headers.insert(SESSION, session.clone());
+            match &session {
+                Some(_) => self.resume(wire, &common.with_agreed(session.as_ref(), None), &last).await?,
+                None => self.resume(wire, common, &last).await?,
             }
-            response = self.resume(wire, headers, last).await?;
             // What was begun on the old connection is not continued on the new one.
             decoder.restart();
         }
     }
 
-    async fn resume(
-        &self,
-        wire: &mut Wire,
-        headers: HeaderMap,
-        last: HeaderValue,
-    ) -> Result<Response<Incoming>, Trouble> {
-        let mut headers = listening(headers);
-        headers.insert(LAST_EVENT_ID, last);
-        let in_session = headers.contains_key(SESSION);
-        let target = wire.target();
-        let order = Order { verb: Method::GET, target, headers, body: Bytes::new(), is_repeatable: true };
-        let response = wire.ask(order).await?;
-        match answer::judge(&response, in_session)? {
-            Body::Events => Ok(response),
+    async fn resume(&self, wire: &mut Wire, common: &Common, last: &HeaderValue) -> Result<(), Trouble> {
+        let order = common.listen(wire.target(), Some(last));
+        let head = wire.ask(&order).await?;
+        match answer::judge(&head, common.is_in_session)? {
+            Body::Events => Ok(()),
             Body::Refusal(trouble) => Err(trouble),
             Body::Json => Err(Trouble::new(TroubleKind::NotMcp, "a stream was resumed as something else")),
         }
     }
 
     /// Delivers events until the stream or its connection ends.
-    async fn stream(
-        &self,
-        wire: &mut Wire,
-        response: Response<Incoming>,
-        decoder: &mut Decoder,
-        number: u64,
-    ) -> Result<Heard, Trouble> {
-        let mut body = response.into_body();
+    async fn stream(&self, wire: &mut Wire, decoder: &mut Decoder, number: u64) -> Result<Heard, Trouble> {
         let mut heard =
             Heard { is_answered: false, events: 0, ended: Trouble::new(TroubleKind::Lost, "the stream ended") };
         loop {
             let piece = if heard.is_answered {
-                timeout(AFTER_ANSWER, wire.more(&mut body))
+                timeout(AFTER_ANSWER, wire.more())
                     .await
                     .unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Lost, "the stream did not end")))
             } else {
-                wire.more(&mut body).await
+                wire.more().await
             };
-            let piece = match piece {
+            let mut rest = match piece {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return Ok(heard),
                 Err(trouble) => {
@@ -251,7 +228,6 @@ impl Lane {
                     return Ok(heard);
                 }
             };
-            let mut rest = &*piece;
             loop {
                 match decoder.decode(&mut rest) {
                     Step::More => break,
@@ -285,36 +261,15 @@ pub(super) fn retry(said_ms: Option<u64>, otherwise: Duration) -> Duration {
 }
 
 /// A whole body of at most `bytes_max` bytes.
-pub(super) async fn collect(wire: &mut Wire, mut body: Incoming, bytes_max: usize) -> Result<Bytes, Trouble> {
-    use hyper::body::Body as _;
-    let too_long = || Trouble::new(TroubleKind::TooLong, "");
-    let announced = body.size_hint().lower();
-    if announced > bytes_max as u64 {
-        return Err(too_long());
-    }
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let Some(first) = wire.more(&mut body).await? else { return Ok(Bytes::new()) };
-    if first.len() > bytes_max {
-        return Err(too_long());
-    }
-    // Commonly all of it, and not copied then.
-    if body.is_end_stream() {
-        return Ok(first);
-    }
-    let Some(second) = wire.more(&mut body).await? else { return Ok(first) };
-    let mut all = BytesMut::with_capacity((announced as usize).min(TRUSTED_BYTES).max(first.len() + second.len()));
-    all.extend_from_slice(&first);
-    let mut next = Some(second);
-    while let Some(piece) = next {
-        if all.len() + piece.len() > bytes_max {
-            return Err(too_long());
+async fn collect(wire: &mut Wire, bytes_max: usize) -> Result<Bytes, Trouble> {
+    let mut whole = Vec::new();
+    while let Some(piece) = wire.more().await? {
+        if whole.len() + piece.len() > bytes_max {
+            return Err(Trouble::new(TroubleKind::TooLong, ""));
         }
-        all.extend_from_slice(&piece);
-        next = wire.more(&mut body).await?;
+        whole.extend_from_slice(piece);
     }
-    Ok(all.freeze())
+    Ok(whole.into())
 }
 
 /// The first words of something that is no message.

@@ -1,9 +1,11 @@
 //! Streamable HTTP, all revisions: each message a POST on a connection of a small pool, answers as JSON or event streams.
 
 mod answer;
+mod body;
 mod former;
-mod headers;
+mod head;
 mod lane;
+mod order;
 mod standing;
 mod wire;
 
@@ -12,8 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Method, Uri};
+use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
@@ -24,7 +25,8 @@ use super::{Arrived, Limits, Outgoing, Purpose, What};
 use crate::mcp::{Era, Revision};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use lane::{Job, JobKind, Lane};
-use wire::{Order, Wire};
+use order::{Common, Order};
+use wire::Wire;
 
 /// Deliveries that wait to be taken: lanes that have more wait themselves.
 const NEWS_MAX: usize = 64;
@@ -40,7 +42,8 @@ const DELETE_MAX: Duration = Duration::from_secs(1);
 /// Where and how: the same for all lanes.
 struct Endpoint {
     address: Address,
-    target: Uri,
+    /// Path and query.
+    target: Arc<str>,
     connect: Duration,
     message_bytes_max: usize,
 }
@@ -60,7 +63,7 @@ enum News {
     /// `initialize` has brought a session.
     Session(HeaderValue),
     /// The server is of 2024-11-05 and takes messages there.
-    FormerEndpoint(Uri),
+    FormerEndpoint(Arc<str>),
     /// Its stream ended, and the link with it.
     Over(Trouble),
     /// A message that has no answer was accepted, or not.
@@ -83,9 +86,9 @@ struct LaneHandle {
 /// The link to one HTTP server.
 pub(super) struct HttpLink {
     endpoint: Arc<Endpoint>,
-    base: HeaderMap,
+    base: Common,
     /// The same with what was agreed on.
-    common: Arc<HeaderMap>,
+    common: Arc<Common>,
     session: Option<HeaderValue>,
     agreed: Option<Revision>,
     tasks: JoinSet<()>,
@@ -108,11 +111,11 @@ pub(super) struct HttpLink {
     is_initializing: bool,
     standing: Option<AbortHandle>,
     /// The last `initialize`, as long as it may have to be sent in another way.
-    initialize: Option<(u64, Order)>,
+    initialize: Option<(u64, Bytes)>,
     /// The same, while a server of 2024-11-05 is asked where it takes messages.
-    former_initialize: Option<(u64, Order)>,
+    former_initialize: Option<(u64, Bytes)>,
     /// Where a server of 2024-11-05 takes messages.
-    former: Option<Uri>,
+    former: Option<Arc<str>>,
     over: Option<Trouble>,
     tell: mpsc::Sender<Delivery>,
     news: mpsc::Receiver<Delivery>,
@@ -129,9 +132,8 @@ impl HttpLink {
         limits: &Limits,
         gossip: Gossip,
     ) -> Result<Self, Trouble> {
-        let target = address.target.parse();
-        let target = target.map_err(|_| Trouble::new(TroubleKind::Refused, "its URL is none").unsent())?;
-        let base = headers::base(&address.host, configured)?;
+        let target = address.target.as_str().into();
+        let base = Common::new(&address.host, configured)?;
         let (tell, news) = mpsc::channel(NEWS_MAX);
         Ok(Self {
             endpoint: Arc::new(Endpoint {
@@ -196,20 +198,16 @@ impl HttpLink {
                 JobKind::OneWay { is_initialized: false, request: None }
             }
         };
-        let mut headers = HeaderMap::clone(&self.common);
-        headers::add_mirrored(&mut headers, &outgoing.purpose);
-        let is_repeatable = !matches!(outgoing.purpose, Purpose::Request { method: "tools/call", .. });
-        let target = self.former.as_ref().unwrap_or(&self.endpoint.target).clone();
-        let body = Bytes::copy_from_slice(outgoing.text);
-        let order = Order { verb: Method::POST, target, headers, body, is_repeatable };
         if let JobKind::Request { number, is_initialize: true, .. } = kind {
-            self.initialize = Some((number, order.clone()));
+            self.initialize = Some((number, Bytes::copy_from_slice(outgoing.text)));
         }
+        let target = self.former.as_ref().unwrap_or(&self.endpoint.target);
+        let order = self.common.post(target, &outgoing.purpose, outgoing.text);
         self.queue(order, kind);
     }
 
     fn queue(&mut self, order: Order, kind: JobKind) {
-        self.waiting_bytes += order.body.len();
+        self.waiting_bytes += order.text.len();
         let job = Box::new(Job { order, kind, common: Arc::clone(&self.common) });
         if job.is_word() {
             self.words.push_back(job);
@@ -275,11 +273,9 @@ impl HttpLink {
         if self.session.is_none() {
             return;
         }
-        let headers = HeaderMap::clone(&self.common);
-        let target = self.endpoint.target.clone();
-        let order = Order { verb: Method::DELETE, target, headers, body: Bytes::new(), is_repeatable: false };
+        let order = self.common.delete(&self.endpoint.target);
         // A server may have no such thing (405), or be gone.
-        let _ = timeout(DELETE_MAX, Wire::new(self.endpoint).ask(order)).await;
+        let _ = timeout(DELETE_MAX, Wire::new(self.endpoint).ask(&order)).await;
     }
 
     fn take_batch(&mut self) {
@@ -302,11 +298,11 @@ impl HttpLink {
                     self.agree();
                 }
                 News::FormerEndpoint(target) => {
-                    self.former = Some(target.clone());
-                    if let Some((number, order)) = self.former_initialize.take() {
-                        let kind = JobKind::OneWay { is_initialized: false, request: Some(number) };
-                        self.queue(Order { target, ..order }, kind);
+                    if let Some((number, text)) = self.former_initialize.take() {
+                        let order = self.common.post(&target, &Purpose::Response, &text);
+                        self.queue(order, JobKind::OneWay { is_initialized: false, request: Some(number) });
                     }
+                    self.former = Some(target);
                 }
                 News::Over(trouble) => self.over = Some(trouble),
                 News::Sent { is_initialized, outcome } => self.sent(is_initialized, outcome),
@@ -338,8 +334,8 @@ impl HttpLink {
             self.is_initializing = false;
             let is_legacy = self.agreed.is_some_and(|revision| revision.era() == Era::Legacy);
             if is_legacy && self.standing.is_none() && self.former.is_none() {
-                let headers = HeaderMap::clone(&self.common);
-                let listening = standing::listen(Arc::clone(&self.endpoint), headers, self.tell.clone());
+                let common = Arc::clone(&self.common);
+                let listening = standing::listen(Arc::clone(&self.endpoint), common, self.tell.clone());
                 self.standing = Some(self.tasks.spawn(listening));
             }
         }
@@ -347,9 +343,7 @@ impl HttpLink {
 
     /// From now on requests say what is agreed on.
     fn agree(&mut self) {
-        let mut headers = self.base.clone();
-        headers::add_agreed(&mut headers, self.session.as_ref(), self.agreed);
-        self.common = Arc::new(headers);
+        self.common = Arc::new(self.base.with_agreed(self.session.as_ref(), self.agreed));
     }
 
     fn forget_session(&mut self) {
@@ -382,7 +376,7 @@ impl HttpLink {
     fn assign(&mut self, number: u64, job: Box<Job>) -> Result<(), Box<Job>> {
         let Some(lane) = self.lanes.get_mut(&number) else { return Err(job) };
         let (kind, bytes, is_word, is_initialized) =
-            (job.kind, job.order.body.len(), job.is_word(), job.is_initialized());
+            (job.kind, job.order.text.len(), job.is_word(), job.is_initialized());
         if let Err(refused) = lane.jobs.try_send(job) {
             self.remove(number);
             return Err(refused.into_inner());
@@ -444,7 +438,7 @@ impl HttpLink {
         let is_it = |job: &Job| matches!(job.kind, JobKind::Request { number, .. } if number == request);
         if let Some(at) = self.waiting.iter().position(|job| is_it(job)) {
             if let Some(job) = self.waiting.remove(at) {
-                self.waiting_bytes -= job.order.body.len();
+                self.waiting_bytes -= job.order.text.len();
             }
             return false;
         }

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::Method;
-use hyper::header::HeaderMap;
+use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::answer::{self, Body};
-use super::headers::{LAST_EVENT_ID, SESSION, listening};
 use super::lane::{RETRY, retry};
-use super::wire::{Order, Wire};
+use super::order::Common;
+use super::wire::Wire;
 use super::{Delivery, Endpoint, News};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::sse::{Decoder, Step};
@@ -33,14 +32,14 @@ enum Over {
 }
 
 /// Listens until the server says that it offers no such stream (405), or the session is lost.
-pub(super) async fn listen(endpoint: Arc<Endpoint>, headers: HeaderMap, news: mpsc::Sender<Delivery>) {
-    let mut headers = listening(headers);
+pub(super) async fn listen(endpoint: Arc<Endpoint>, common: Arc<Common>, news: mpsc::Sender<Delivery>) {
+    let mut last: Option<HeaderValue> = None;
     let mut wire = Wire::new(Arc::clone(&endpoint));
     let mut decoder = Decoder::new(endpoint.message_bytes_max);
     let mut backoff = RETRY;
     loop {
         let mut has_heard = false;
-        match once(&mut wire, &headers, &mut decoder, &news, &mut has_heard).await {
+        match once(&mut wire, &common, last.as_ref(), &mut decoder, &news, &mut has_heard).await {
             Over::Unwanted => return,
             Over::Fatal(trouble) => {
                 let _ = news.send(Delivery { lane: NO_LANE, is_done: false, news: News::Failed(None, trouble) }).await;
@@ -50,9 +49,7 @@ pub(super) async fn listen(endpoint: Arc<Endpoint>, headers: HeaderMap, news: mp
         }
         wire.hang_up();
         decoder.restart();
-        if let Some(last) = decoder.last_id().and_then(|id| id.try_into().ok()) {
-            headers.insert(LAST_EVENT_ID, last);
-        }
+        last = decoder.last_id().and_then(|id| id.try_into().ok()).or(last);
         backoff = if has_heard { RETRY } else { (backoff * 2).min(BACKOFF_MAX) };
         let said = retry(decoder.retry_ms(), backoff);
         // Who says nothing is not asked more and more often, whatever pause it has named.
@@ -62,20 +59,15 @@ pub(super) async fn listen(endpoint: Arc<Endpoint>, headers: HeaderMap, news: mp
 
 async fn once(
     wire: &mut Wire,
-    headers: &HeaderMap,
+    common: &Common,
+    last: Option<&HeaderValue>,
     decoder: &mut Decoder,
     news: &mpsc::Sender<Delivery>,
     has_heard: &mut bool,
 ) -> Over {
-    let order = Order {
-        verb: Method::GET,
-        target: wire.target(),
-        headers: headers.clone(),
-        body: Bytes::new(),
-        is_repeatable: true,
-    };
-    let Ok(response) = wire.ask(order).await else { return Over::Broken };
-    match answer::judge(&response, headers.contains_key(SESSION)) {
+    let order = common.listen(wire.target(), last);
+    let Ok(head) = wire.ask(&order).await else { return Over::Broken };
+    match answer::judge(&head, common.is_in_session) {
         Ok(Body::Events) => {}
         Err(trouble) if trouble.kind == TroubleKind::SessionLost => return Over::Fatal(trouble),
         Err(trouble) if trouble.kind == TroubleKind::Overloaded => return Over::Broken,
@@ -84,9 +76,7 @@ async fn once(
         }
         _ => return Over::Unwanted,
     }
-    let mut body = response.into_body();
-    while let Ok(Some(piece)) = wire.more(&mut body).await {
-        let mut rest = &*piece;
+    while let Ok(Some(mut rest)) = wire.more().await {
         loop {
             match decoder.decode(&mut rest) {
                 Step::More => break,
