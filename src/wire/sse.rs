@@ -71,6 +71,11 @@ impl Decoder {
         self.retry_ms
     }
 
+    /// Whether the event that has begun is over the limit already, however it ends.
+    pub fn is_too_long(&self) -> bool {
+        self.is_too_long
+    }
+
     /// Goes on with another connection: what was unfinished is dropped, the last id and the retry time stay.
     pub fn restart(&mut self) {
         let (id, retry_ms) = (std::mem::take(&mut self.id), self.retry_ms);

@@ -4,6 +4,7 @@
 mod gateway;
 pub mod http;
 mod shard;
+pub mod web;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -13,6 +13,7 @@ mod liars;
 mod peer;
 mod record;
 mod replicas;
+mod streamable;
 
 use peer::{Peer, Process, call, request, text_of};
 use serde_json::{Value, json};

@@ -188,13 +188,25 @@ impl Lane {
             let Some(last) = last.filter(|_| resumed < RESUMED_MAX) else { return Err(ended) };
             resumed += 1;
             sleep(retry(decoder.retry_ms(), RETRY)).await;
-            match &session {
-                Some(_) => self.resume(wire, &common.with_agreed(session.as_ref(), None), &last).await?,
-                None => self.resume(wire, common, &last).await?,
+            let resumption = match &session {
+                Some(_) => self.resume(wire, &common.with_agreed(session.as_ref(), None), &last).await,
+                None => self.resume(wire, common, &last).await,
+            };
+            if let Err(trouble) = resumption {
+                return Err(self.unresumed(trouble).await);
             }
             // What was begun on the old connection is not continued on the new one.
             decoder.restart();
         }
+    }
+
+    /// Why a request fails whose stream cannot be taken up again: whatever the server says now, it has begun with it.
+    async fn unresumed(&self, trouble: Trouble) -> Trouble {
+        let lost = Trouble::new(TroubleKind::Lost, trouble.to_string());
+        if trouble.kind == TroubleKind::SessionLost {
+            self.deliver(News::Failed(None, trouble), false).await;
+        }
+        lost
     }
 
     async fn resume(&self, wire: &mut Wire, common: &Common, last: &HeaderValue) -> Result<(), Trouble> {
@@ -242,6 +254,10 @@ impl Lane {
                     }
                     Step::Event(_) => {}
                 }
+            }
+            // It may never end.
+            if decoder.is_too_long() {
+                return Err(Trouble::new(TroubleKind::TooLong, ""));
             }
         }
     }

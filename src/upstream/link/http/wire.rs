@@ -12,6 +12,7 @@ use std::{io, mem};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::Endpoint;
@@ -24,6 +25,9 @@ use crate::upstream::trouble::{Trouble, TroubleKind};
 /// A connection that was not used for this long is not used again: servers commonly close after five seconds, and a request
 /// that crosses the close is lost.
 const IDLE_MAX: Duration = Duration::from_secs(4);
+/// Bytes of a body that are taken in one turn, or a few more: who pours without end lets others have theirs in between, whose
+/// sockets and clocks are looked at only when nobody goes on at once.
+const TURN_BYTES: usize = 64 << 10;
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 8 << 10;
 
@@ -32,6 +36,8 @@ pub(super) struct Wire {
     endpoint: Arc<Endpoint>,
     open: Option<Open>,
     used: Instant,
+    /// Bytes that were taken in this turn.
+    taken: usize,
 }
 
 /// A connection, and how far the last answer on it was read.
@@ -47,7 +53,7 @@ struct Open {
 
 impl Wire {
     pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
-        Self { endpoint, open: None, used: Instant::now() }
+        Self { endpoint, open: None, used: Instant::now(), taken: 0 }
     }
 
     /// Sends `order` and waits for the head of the answer.
@@ -85,8 +91,13 @@ impl Wire {
 
     /// The next piece of the answer's body; none at its end.
     pub(super) async fn more(&mut self) -> Result<Option<&[u8]>, Trouble> {
+        if self.taken >= TURN_BYTES {
+            self.taken = 0;
+            yield_now().await;
+        }
         let open = self.open.as_mut().ok_or_else(|| lost("the connection was given up"))?;
         let is_more = poll_fn(|cx| open.poll_more(cx)).await?;
+        self.taken += open.given;
         Ok(is_more.then(|| &open.came[..open.given]))
     }
 
