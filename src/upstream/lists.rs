@@ -14,8 +14,10 @@ use crate::mcp::{Offer, Topics};
 
 /// How long changes of a list are collected.
 const COALESCE: Duration = Duration::from_millis(100);
-/// Lists are not gathered more often than this for their age alone, or since some could not be had, and pauses do not
-/// grow beyond the other.
+/// Lists that have just changed, or come, are not gathered anew for their age alone before this.
+const FRESH_FIRST: Duration = Duration::from_secs(1);
+/// Those that stay the same are left alone for longer and longer: for this or a few times as long as they are fresh, but
+/// not beyond the other. The same, from the first on, where some could not be had.
 const FRESH_MIN: Duration = Duration::from_secs(5);
 const FRESH_MAX: Duration = Duration::from_secs(3_600);
 /// How many times as old as they are fresh lists become at most, where the pause may be so short.
@@ -45,7 +47,7 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new(wanted: bool) -> Self {
         let due = wanted.then(Instant::now);
-        let (changed, pause, retry) = (Topics::default(), FRESH_MIN, FRESH_MIN);
+        let (changed, pause, retry) = (Topics::default(), FRESH_FIRST, FRESH_MIN);
         Self { gather: None, asked: false, due, changed, gathered: false, pause, retry }
     }
 
@@ -56,7 +58,7 @@ impl Lists {
         let fresh = fresh.min(FRESH_LONGEST);
         // Clients are told how long it is fresh, and count on that.
         let longest = (fresh * OLD).clamp(FRESH_MIN, FRESH_MAX);
-        self.pause = if same { (self.pause * 2).min(longest) } else { FRESH_MIN };
+        self.pause = if same { (self.pause * 2).min(longest) } else { FRESH_FIRST };
         self.look_again(now + jittered(fresh.max(self.pause)));
     }
 

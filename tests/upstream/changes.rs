@@ -1,9 +1,12 @@
 //! What changes behind the gateway is told once to each who asked, and to nobody else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::peer::web::{Reply, Web};
 use crate::peer::{Peer, Process, call, eventually, request, scripted, text_of};
 
 const QUIET: Duration = Duration::from_millis(400);
@@ -111,6 +114,36 @@ fn with_a_session_each_a_touched_resource_is_told_to_its_own_client_alone() {
     heard.sort_by_key(|message| message["id"].is_null());
     assert_eq!(heard[1]["params"]["uri"], "test://one");
     assert!(two.hears_nothing(QUIET) && three.hears_nothing(QUIET), "another's");
+}
+
+/// It tells nobody of changes: that its lists are fresh for a moment only is all that is known.
+#[test]
+fn a_server_whose_lists_are_fresh_for_a_moment_is_looked_at_again() {
+    let grown = Arc::new(AtomicBool::new(false));
+    let has_grown = Arc::clone(&grown);
+    let web = Web::start(move |asked| {
+        let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+        let mut result = if asked.is("server/discover") {
+            let info = json!({"io.modelcontextprotocol/serverInfo": {"name": "web", "version": "1"}});
+            json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "_meta": info})
+        } else if asked.is("tools/list") {
+            let more = has_grown.load(Ordering::Relaxed).then(|| tool("grown"));
+            let tools: Vec<_> = [tool("echo")].into_iter().chain(more).collect();
+            json!({"tools": tools})
+        } else {
+            return None;
+        };
+        (result["resultType"], result["ttlMs"], result["cacheScope"]) =
+            ("complete".into(), 500.into(), "public".into());
+        Some(Reply::json(&asked.answer(&result)))
+    });
+    let lakh = Process::in_front_of(&["--http", &web.url()], &[]);
+    let mut peer = Peer::line(lakh.clients);
+    let names = |peer: &mut Peer| peer.ask(&request(1, "tools/list", &json!({})))["result"]["tools"].to_string();
+    assert!(!names(&mut peer).contains("grown"));
+    grown.store(true, Ordering::Relaxed);
+    assert_eq!(peer.hear_message()["method"], "notifications/tools/list_changed");
+    assert!(names(&mut peer).contains("grown"));
 }
 
 /// What nobody has is refused in the words of each revision.
