@@ -6,7 +6,8 @@ mod peer;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use peer::{Process, eventually, scripted};
+use peer::{Peer, Process, call, eventually, request, scripted};
+use serde_json::{Value, json};
 
 fn catalogue(flags: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lakh"));
@@ -36,6 +37,51 @@ fn it_shows_what_a_gateway_in_front_of_the_same_servers_shows() {
         assert_eq!(text(&own.stdout), text(&running.stdout));
         assert_eq!(text(&own.stdout).matches("two_echo").count(), 1);
     }
+}
+
+/// A gateway in front of two, of which one, `frail`, has died and does not come back; its entries stay for so long.
+fn after_a_death(gone_ms: u64) -> (Process, Peer) {
+    let command = scripted();
+    let lakh = Process::with_file(&format!(
+        "[catalogue]\ngone_ms = {gone_ms}\n[upstreams.well]\ncommand = {command:?}\n\
+         [upstreams.frail]\ncommand = {command:?}\nrestart_ms_min = 60000\nrestart_ms_max = 60000\n"
+    ));
+    let mut peer = Peer::line(lakh.clients);
+    let answer = peer.ask(&call(1, "frail_lie", &json!({"how":"die"})));
+    assert_eq!(answer["error"]["data"]["upstream"], "frail", "{answer}");
+    (lakh, peer)
+}
+
+#[test]
+fn who_has_died_keeps_its_entries_for_a_while_and_is_marked() {
+    let (lakh, mut peer) = after_a_death(300_000);
+    let output = catalogue(&["--admin", &lakh.admin.to_string()], &[]);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    for name in ["well", "frail"] {
+        let mut own = lines.iter().filter(|line| line.contains(&format!("{name}_"))).peekable();
+        assert!(own.peek().is_some());
+        assert!(own.all(|line| line.contains("(gone)") == (name == "frail")), "{lines:?}");
+    }
+    let output = catalogue(&["--json", "--admin", &lakh.admin.to_string()], &[]);
+    let rows: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for row in rows.as_array().expect("a list") {
+        assert_eq!(row["present"], row["upstream"] != "frail", "{row}");
+    }
+    let tools = peer.ask(&request(2, "tools/list", &json!({})))["result"]["tools"].to_string();
+    assert!(tools.contains("frail_echo") && tools.contains("well_echo"), "{tools}");
+    let refused = peer.ask(&call(3, "frail_echo", &json!({})))["error"].clone();
+    assert_eq!((&refused["code"], &refused["data"]["upstream"]), (&json!(503), &json!("frail")), "{refused}");
+}
+
+#[test]
+fn who_is_gone_for_too_long_leaves_the_catalogue_and_clients_are_told() {
+    let (lakh, mut peer) = after_a_death(300);
+    assert_eq!(peer.hear_message()["method"], "notifications/tools/list_changed");
+    let output = catalogue(&["--admin", &lakh.admin.to_string()], &[]);
+    let shown = text(&output.stdout);
+    assert!(shown.contains(" well ") && !shown.contains("frail") && !shown.contains("(gone)"), "{shown}");
+    let unknown = Peer::line(lakh.clients).ask(&call(2, "frail_echo", &json!({})))["error"].clone();
+    assert_eq!(unknown["code"], -32602, "{unknown}");
 }
 
 #[test]
