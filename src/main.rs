@@ -22,6 +22,7 @@ use lakh::cli::{Cli, Command, Serve, catalogue, doctor, plan, profile, simulate}
 use lakh::config::{Config, Gathered, Rejected, gather};
 use lakh::meter::Host;
 use lakh::tree::{Ground, Inherited, Tree, survey};
+use lakh::upstream::embedded::Embedded;
 use lakh::upstream::minder;
 
 // An idle client is a few small objects: mimalloc takes 136 B for one where glibc takes 327 B (design.md section 4).
@@ -239,7 +240,9 @@ fn greet(tree: &Tree) -> io::Result<()> {
     let path = &tree.house().config.path;
     writeln!(out, "clients  {clients}   (http://{clients}{path}, ws://{clients}{path}, or JSON lines over TCP)")?;
     writeln!(out, "admin    http://{admin}   (/health /ready /metrics /upstreams /catalogue /tree ...)")?;
-    let upstreams = tree.upstreams();
+    let mut upstreams = tree.upstreams();
+    // What is built in is there without a word.
+    upstreams.retain(|upstream| upstream.name != Embedded::UPSTREAM);
     let longest = upstreams.iter().map(|upstream| upstream.name.len()).max().unwrap_or_default();
     for (at, upstream) in upstreams.iter().enumerate() {
         let heading = if at == 0 { "behind" } else { "" };

@@ -115,7 +115,7 @@ fn costs_of_a_call() -> (i64, i64) {
         }
         let with_tickets = held();
         for (ticket, bell) in tickets.drain(..).zip(bells.drain(..)) {
-            let Run::Later(sleep) = embedded.call(&call, &mut Vec::new()) else { panic!("sleep takes its time") };
+            let Run::Later(sleep) = embedded.call(&call, 0, &mut Vec::new()) else { panic!("sleep takes its time") };
             embedded.serve(sleep, ticket, bell, places.take().expect("a place"));
         }
         sleep(Duration::from_millis(100));

@@ -95,7 +95,7 @@ async fn upstreams(State(windows): State<Arc<Windows>>, headers: HeaderMap, Quer
         Format::Json => Json(all.collect::<Vec<_>>()).into_response(),
         Format::Text => {
             let text: String = all.map(|view| view.to_string()).collect();
-            if text.is_empty() { "No upstreams: only the embedded server.\n".into() } else { text }.into_response()
+            if text.is_empty() { "No upstreams.\n".into() } else { text }.into_response()
         }
     }
 }

@@ -91,7 +91,7 @@ fn embedded() -> Embedded {
     // It is only listed: its runtime is never asked for anything.
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let tools = Tools::new(crate::upstream::embedded::Config::default(), String::new);
-    Embedded::new(Arc::new(tools), runtime.handle().clone())
+    Embedded::new(Arc::new(tools), runtime.handle().clone(), 1)
 }
 
 fn served() -> Served {

@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::mcp::Era;
+use super::Child;
+use crate::mcp::{Era, Revision};
 use crate::meter::Named;
 use crate::upstream::Upstream;
 use crate::upstream::config::One;
+use crate::upstream::embedded::Embedded;
 use crate::upstream::front::BreakerState;
 use crate::upstream::handle::State;
 use crate::upstream::link::Target;
+use crate::upstream::mux::tally::{Use, Uses};
 use crate::wire::json;
 
 /// One upstream at one moment.
@@ -21,7 +24,7 @@ use crate::wire::json;
 pub struct UpstreamView {
     /// Its name in the configuration.
     pub name: String,
-    /// `stdio`, `http`, `tcp` or `ws`.
+    /// `stdio`, `http`, `tcp`, `ws`, or `embedded` for what is built in.
     pub transport: &'static str,
     /// Where it is, as it was configured: no reference to a secret is followed.
     pub place: String,
@@ -31,7 +34,7 @@ pub struct UpstreamView {
     pub state: &'static str,
     /// Seconds since it came into this state.
     pub since_s: u64,
-    /// `legacy` or `modern`, once that is known.
+    /// `legacy` or `modern`, once that is known; `both` for what is built in.
     pub era: Option<&'static str>,
     /// The revision of MCP that it is spoken to in.
     pub revision: Option<&'static str>,
@@ -144,6 +147,42 @@ impl UpstreamView {
             last_trouble: view.why.map(|why| why.to_string()),
             again_ms: view.again.map(|again| again.saturating_duration_since(now).as_millis() as u64),
         }
+    }
+
+    /// What is built in: there from the start, whatever becomes of others. `child`: who serves its slow calls, of which all
+    /// upstreams together may have so many at once.
+    #[must_use]
+    pub fn embedded(embedded: &Embedded, child: Option<&Child>, in_flight_max: usize) -> (Self, Uses) {
+        let (uses, in_flight, offer) = (embedded.uses(), embedded.in_flight(), embedded.offer());
+        let sum = |of: fn(&Use) -> u64| uses.iter().map(|(_, uses)| of(uses)).sum::<u64>();
+        let info = offer.server_info.as_deref().unwrap_or("{}");
+        let said = json::pick(info, ["name", "version"]).unwrap_or_default();
+        let [server, version] = said.map(|raw| raw.and_then(json::string).map(|text| clean(&text)));
+        let is_up = child.is_none_or(|child| child.state == "running");
+        let entries = offer.lists.iter().map(Vec::len).sum::<usize>() as u64;
+        let view = Self {
+            name: Embedded::UPSTREAM.into(),
+            transport: Embedded::UPSTREAM,
+            place: "in the gateway".into(),
+            sharing: "shared",
+            state: if is_up { State::Ready } else { State::Down }.name(),
+            since_s: child.map_or(0, |child| child.since_s),
+            era: Some("both"),
+            revision: Some(Revision::NEWEST.as_str()),
+            server,
+            version,
+            tools: entries,
+            entries,
+            calls: sum(|uses| uses.calls) + in_flight,
+            errors: sum(|uses| uses.errors),
+            in_flight,
+            limit: in_flight_max as u64,
+            breaker: BreakerState::Closed.name(),
+            restarts: child.map_or(0, |child| child.restarts),
+            last_trouble: child.and_then(|child| child.last_failure.clone()),
+            ..Self::default()
+        };
+        (view, uses)
     }
 
     /// What it is, in a few words: `ready, speaks 2025-11-25, 13 tools`.

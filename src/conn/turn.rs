@@ -24,6 +24,8 @@ pub struct Mcp {
     directory: Cache<Arc<Directories>, Arc<Directory>>,
     loudness: Arc<Loudness>,
     profiles: Profiles,
+    /// The number of its shard.
+    shard: usize,
     /// The number of the next ticket; never used twice, not even by the shard that takes this one's place.
     next_call: u64,
     next_batch: u32,
@@ -53,20 +55,22 @@ impl Guest {
 }
 
 impl Mcp {
-    /// `incarnation` counts the lives of this shard: a ticket of an earlier one must not be taken for this one's.
+    /// For the shard of this number in its life of that number: a ticket of an earlier one must not be taken for this one's,
+    /// nor one of another shard, as a client over HTTP may be on several.
     pub fn new(
         house: Arc<House>,
         directories: Arc<Directories>,
         loudness: Arc<Loudness>,
         config: &mcp::Config,
-        incarnation: u32,
+        (shard, life): (usize, u32),
     ) -> Self {
         Self {
+            next_call: (u64::from(life) * house.shards as u64 + shard as u64) << 40,
             house,
+            shard,
             directory: Cache::new(directories),
             loudness,
             profiles: Profiles::new(config.profiles_max),
-            next_call: u64::from(incarnation) << 40,
             next_batch: 0,
             unrung: Vec::new(),
         }
@@ -124,7 +128,7 @@ impl Mcp {
         match directory.route(&call.target) {
             Some((Server::Embedded(embedded), _)) => {
                 let Some(toll) = self.admit(caller, call.id, None, out) else { return };
-                match embedded.call(call, out) {
+                match embedded.call(call, self.shard, out) {
                     Run::Done => {}
                     Run::Refused(refusal) => self.house.ledger.faults.add(refusal.fault),
                     Run::Later(sleep) => {

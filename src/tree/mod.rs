@@ -137,7 +137,7 @@ impl Tree {
         let (conn, wire) = (config.conn.clone(), config.wire.clone());
         let house = Arc::new(House::for_tenants(conn, wire, &config.guard, config.roster()?, plan.shards));
         let tools = Tools::new(config.embedded.clone(), services::stats(&berths, &house));
-        let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone());
+        let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone(), plan.shards);
         let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);
         let lookout = Arc::new(Lookout::new(&config, &host, config.webhook()?, &house, &berths, &upstreams));
         let ending = Arc::clone(&ground.ending);
@@ -300,8 +300,7 @@ impl Tree {
             berths[number].meter.open.set(0);
             let doors = ports.doors(number, berths.len(), open.load(Ordering::Acquire));
             let doors = doors.map_err(|error| format!("listen on {}: {error}", ports.addr()))?;
-            // No number of a ticket, or of a question, is used by two shards: a client over HTTP may be on several.
-            let life = incarnation.fetch_add(1, Ordering::Relaxed) * berths.len() as u32 + number as u32;
+            let life = (number, incarnation.fetch_add(1, Ordering::Relaxed));
             let service = Mcp::new(Arc::clone(&house), Arc::clone(&directories), Arc::clone(&loudness), &mcp, life);
             let mut connections = Connections::new(Arc::clone(&house), slots, service);
             running();

@@ -41,7 +41,8 @@ pub struct Survey {
 pub fn survey(config: &Config, mut tell: impl FnMut(&str)) -> Result<Survey, Unstarted> {
     let ones = config.upstreams()?;
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let embedded = Embedded::new(Arc::new(Tools::new(config.embedded.clone(), String::new)), runtime.handle().clone());
+    let tools = Tools::new(config.embedded.clone(), String::new);
+    let embedded = Embedded::new(Arc::new(tools), runtime.handle().clone(), 0);
     let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded.clone())));
     let handles: Vec<_> = ones.iter().map(|one| Arc::new(Upstream::new(one.name.as_str(), one.per_session))).collect();
     group::arrange(&ones, &handles);

@@ -14,6 +14,7 @@ use crate::actor::{Berth, Mail, News, Order, Question};
 use crate::admin::UpstreamView;
 use crate::config::Config;
 use crate::conn::House;
+use crate::guard::Seats;
 use crate::mcp::{CatalogueConfig, List};
 use crate::upstream::config::One;
 use crate::upstream::embedded::Embedded;
@@ -37,6 +38,8 @@ pub(super) struct Upstreams {
     pub(super) directories: Arc<Directories>,
     pub(super) loudness: Arc<Loudness>,
     embedded: Embedded,
+    /// Of calls in flight at all upstreams together.
+    places: Arc<Seats>,
     offers: Arc<Offers>,
     shared: Arc<Shared>,
     /// In the order of the configuration. Locked for moments only.
@@ -88,6 +91,7 @@ impl Upstreams {
             directories,
             loudness,
             embedded,
+            places: Arc::clone(&house.in_flight),
             offers,
             shared: Arc::new(shared),
             living: Mutex::default(),
@@ -229,7 +233,7 @@ impl Upstreams {
         }
     }
 
-    /// How each is, and what its tools were used for.
+    /// How each is, and what its tools were used for; what is built in, too, where it is offered.
     pub(super) fn view(&self) -> Vec<(UpstreamView, Uses)> {
         let (directory, living) = (self.directories.load_full(), self.living().clone());
         let mut tools: Vec<usize> = Vec::new();
@@ -243,7 +247,11 @@ impl Upstreams {
             let tools = (0..tools.len()).find(is_its).map_or(0, |part| tools[part]);
             (UpstreamView::new(&it.one, &it.handle, tools), it.handle.counts.uses())
         };
-        living.iter().map(view).collect()
+        let tree = self.supervisor.view();
+        let child = tree.children().find(|(group, child)| *group == GROUP && child.name == Embedded::UPSTREAM);
+        let embedded =
+            directory.built_in().map(|it| UpstreamView::embedded(it, child.map(|it| it.1), self.places.max()));
+        living.iter().map(view).chain(embedded).collect()
     }
 
     /// Looks at each as it is now.

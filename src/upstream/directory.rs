@@ -121,6 +121,12 @@ impl Directory {
         }
     }
 
+    /// What is built in, where that is offered.
+    #[must_use]
+    pub const fn built_in(&self) -> Option<&Embedded> {
+        self.embedded.as_ref()
+    }
+
     /// The upstream of a part of the catalogue; none for what is built in.
     #[must_use]
     pub fn upstream_of(&self, part: usize) -> Option<&Arc<Upstream>> {

@@ -19,7 +19,7 @@ struct Desk {
 impl Desk {
     fn new(built_in: bool, upstreams: &[&Arc<Upstream>]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let embedded = Embedded::new(Arc::new(Tools::new(Config::default(), String::new)), runtime.handle().clone());
+        let embedded = Embedded::new(Arc::new(Tools::new(Config::default(), String::new)), runtime.handle().clone(), 1);
         let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded.clone())));
         let news = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&news);

@@ -99,6 +99,12 @@ impl Trouble {
         self
     }
 
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name.unwrap_or(self.kind.name())
+    }
+
     /// The same, of a request of which no byte was sent.
     #[must_use]
     pub fn unsent(mut self) -> Self {
@@ -168,7 +174,7 @@ impl Trouble {
         };
         let message = format!("Upstream {upstream}: {self}; {next}");
         let mut data = serde_json::json!({
-            "upstream": upstream, "reason": self.name.unwrap_or(self.kind.name()), "retry": self.may_pass(),
+            "upstream": upstream, "reason": self.name(), "retry": self.may_pass(),
         });
         if let Some(wait) = wait {
             data["retryAfterMs"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();

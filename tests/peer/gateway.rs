@@ -86,11 +86,17 @@ impl Process {
 
     /// With a configuration file that says this.
     pub fn with_file(text: &str) -> Self {
+        Self::with_file_as(Command::new(env!("CARGO_BIN_EXE_lakh")), text, &[])
+    }
+
+    /// The same by a command that becomes `lakh`, with these knobs besides.
+    pub fn with_file_as(mut command: Command, text: &str, knobs: &[(&str, &str)]) -> Self {
         static FILES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = FILES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("lakh-test-{}-{number}.toml", std::process::id()));
         std::fs::write(&file, text).expect("a file");
-        let process = Self::in_front_of(&["--config", &file.display().to_string()], &[]);
+        command.args(["serve", "--config"]).arg(&file);
+        let process = Self::start_as(command, knobs);
         std::fs::remove_file(file).expect("it was there");
         process
     }

@@ -26,14 +26,14 @@ pub fn embedded() -> Embedded {
     let runtime = UPSTREAMS
         .get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime"));
     let tools = Arc::new(Tools::new(lakh::upstream::embedded::Config::default(), || "{}".to_owned()));
-    Embedded::new(tools, runtime.handle().clone())
+    Embedded::new(tools, runtime.handle().clone(), 1)
 }
 
 /// MCP with the embedded server behind it.
 pub fn mcp(house: &Arc<House>) -> Mcp {
     let directories = Arc::new(Directories::from_pointee(Directory::embedded(embedded())));
     let loudness = Arc::new(Loudness::new(Arc::clone(&directories)));
-    Mcp::new(Arc::clone(house), directories, loudness, &lakh::mcp::Config::default(), 0)
+    Mcp::new(Arc::clone(house), directories, loudness, &lakh::mcp::Config::default(), (0, 0))
 }
 
 /// A running shard; it ends with its owner, and its panic is its owner's.

@@ -374,6 +374,7 @@ impl Server {
             "string-id" => self.answer_in(0, &json!(id.to_string()), &text("an id of another type")),
             "null-id" => self.write_in(0, id, json!({"jsonrpc":"2.0","id":null,"result":{}}).to_string()),
             "nothing" => return,
+            "failed" => return self.answer_in(0, id, &json!({"content":[],"isError":true})),
             "long" => self.write_in(0, id, format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"}}", "x".repeat(100 << 20))),
             "half" => {
                 print!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"resu");

@@ -4,6 +4,7 @@
 //! upstreams' runtime, and its ticket is settled from there.
 
 mod arguments;
+mod counts;
 mod definitions;
 mod tools;
 
@@ -15,23 +16,31 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::actor::{Answer, Ticket};
 use crate::guard::Seat;
-use crate::mcp::{Call, Catalogue, Offer};
+use crate::mcp::{Call, Catalogue, Method, Offer};
+use crate::upstream::mux::tally::Uses;
+use crate::upstream::record::{self, Line};
+use crate::wire::json;
+use counts::Counts;
 
 pub use definitions::{Config, Offered};
 pub use tools::{Run, Sleep, Tools};
+
+/// The one tool that takes its time.
+const SLEEP: &str = "sleep";
 
 /// The embedded server as a shard sees it.
 #[derive(Clone)]
 pub struct Embedded {
     tools: Arc<Tools>,
     runtime: Handle,
+    counts: Arc<Counts>,
 }
 
 impl Embedded {
-    /// `runtime` serves what takes time.
+    /// `runtime` serves what takes time; so many `shards` call it.
     #[must_use]
-    pub fn new(tools: Arc<Tools>, runtime: Handle) -> Self {
-        Self { tools, runtime }
+    pub fn new(tools: Arc<Tools>, runtime: Handle, shards: usize) -> Self {
+        Self { tools, runtime, counts: Arc::new(Counts::new(shards)) }
     }
 
     /// Its name among the upstreams; none in the configuration may have it.
@@ -49,42 +58,84 @@ impl Embedded {
         self.tools.catalogue()
     }
 
-    /// Answers a call at once, refusals included, or gives what [`Self::serve`] needs.
+    /// What each tool was used for. What was answered at once has taken no time worth a look at the clock.
+    #[must_use]
+    pub fn uses(&self) -> Uses {
+        self.counts.uses()
+    }
+
+    /// Calls that have not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.counts.in_flight()
+    }
+
+    /// Answers a call at once, refusals included, or gives what [`Self::serve`] needs. For the thread of this shard alone.
     #[inline]
-    pub fn call(&self, call: &Call<'_>, out: &mut Vec<u8>) -> Run {
-        self.tools.answer(call, out)
+    pub fn call(&self, call: &Call<'_>, shard: usize, out: &mut Vec<u8>) -> Run {
+        let began = record::is_logged().then(Instant::now);
+        let from = out.len();
+        let run = self.tools.answer(call, out);
+        let name = call.target.name();
+        let (failed, outcome) = match run {
+            Run::Done => (false, "result"),
+            Run::Refused(_) => (true, "error"),
+            Run::Later(_) => return run,
+        };
+        self.counts.count(shard, name, failed);
+        if let Some(began) = began {
+            let line = Line { upstream: Self::UPSTREAM, method: call.method, name, sent: call.params.len() };
+            let said = std::str::from_utf8(&out[from..]).ok().and_then(|said| json::pick(said, ["result"]).ok());
+            let outcome = said.and_then(|[result]| result).map_or(outcome, record::outcome);
+            line.write(began.elapsed(), out.len() - from, outcome);
+        }
+        run
     }
 
     /// Serves what takes time; a client that cancels or leaves ends it, through `cancelled`. `place` is held until it has ended: a client that
     /// calls and cancels faster than calls end would heap them up otherwise.
     #[allow(clippy::disallowed_methods)] // An upstream owns its tasks: each ends with its ticket.
     pub fn serve(&self, sleep: Sleep, ticket: Ticket, cancelled: Arc<Notify>, place: Seat) {
+        self.counts.begin();
+        let counts = Arc::clone(&self.counts);
         self.runtime.spawn(async move {
             let _place = place;
-            if !ticket.serve_as(0) {
-                return ticket.discard();
-            }
             let began = Instant::now();
-            for step in 1.. {
-                let progress = sleep.progress(step);
-                let pause = match &progress {
-                    Some(_) => sleep.every().saturating_mul(u32::try_from(step).unwrap_or(u32::MAX)),
-                    None => sleep.total(),
-                };
-                tokio::select! {
-                    () = sleep_until(began + pause) => {}
-                    () = cancelled.notified() => return ticket.discard(),
-                }
-                match progress {
-                    Some(progress) => ticket.progress(progress),
-                    None => break,
-                }
+            let result = if ticket.serve_as(0) { run(&sleep, &ticket, &cancelled).await } else { None };
+            let took = began.elapsed();
+            counts.end(took);
+            let line = Line { upstream: Self::UPSTREAM, method: Method::CallTool, name: SLEEP, sent: sleep.asked() };
+            let outcome = if result.is_some() { "result" } else { "cancelled" };
+            line.write(took, result.as_ref().map_or(0, Vec::len), outcome);
+            match result {
+                Some(result) => ticket.settle(Answer::Result(result)),
+                None => ticket.discard(),
             }
-            let mut result = Vec::new();
-            sleep.result_into(&mut result);
-            ticket.settle(Answer::Result(result));
         });
     }
+}
+
+/// Tells the progress, and gives the result; none once nobody waits for it.
+async fn run(sleep: &Sleep, ticket: &Ticket, cancelled: &Notify) -> Option<Vec<u8>> {
+    let began = Instant::now();
+    for step in 1.. {
+        let progress = sleep.progress(step);
+        let pause = match &progress {
+            Some(_) => sleep.every().saturating_mul(u32::try_from(step).unwrap_or(u32::MAX)),
+            None => sleep.total(),
+        };
+        tokio::select! {
+            () = sleep_until(began + pause) => {}
+            () = cancelled.notified() => return None,
+        }
+        match progress {
+            Some(progress) => ticket.progress(progress),
+            None => break,
+        }
+    }
+    let mut result = Vec::new();
+    sleep.result_into(&mut result);
+    Some(result)
 }
 
 #[cfg(test)]
@@ -110,7 +161,12 @@ mod tests {
         };
         let cancelled = Arc::new(Notify::new());
         let (ticket, cancel) = Ticket::new(inbox, Key::from_bits(1), 1, cancelled.clone());
-        Embedded::new(tools, runtime.handle().clone()).serve(sleep, ticket, cancelled, places.take().expect("a place"));
+        Embedded::new(tools, runtime.handle().clone(), 1).serve(
+            sleep,
+            ticket,
+            cancelled,
+            places.take().expect("a place"),
+        );
         drop(cancel);
         assert_eq!(places.taken(), 1, "nothing has run yet that could have ended it");
         runtime.block_on(tokio::task::yield_now());

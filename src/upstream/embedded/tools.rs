@@ -64,8 +64,11 @@ impl Tools {
             }
         }
         match run {
-            // Nobody would read its progress.
-            Run::Later(sleep) if call.progress_token.is_none() => Run::Later(Sleep { every: u64::MAX, ..sleep }),
+            Run::Later(sleep) => {
+                // Nobody would read its progress.
+                let every = if call.progress_token.is_none() { u64::MAX } else { sleep.every };
+                Run::Later(Sleep { every, asked: call.params.len(), ..sleep })
+            }
             run => run,
         }
     }
@@ -103,7 +106,8 @@ impl Tools {
             None => (ms / 10).max(progress_ms_min),
             some => arguments::integer("sleep", "progressEvery", some, progress_ms_min, u64::MAX)?,
         };
-        Ok(Run::Later(Sleep { ms, every: every.max(1), revision, catalogue: Arc::clone(&self.catalogue) }))
+        let catalogue = Arc::clone(&self.catalogue);
+        Ok(Run::Later(Sleep { ms, every: every.max(1), asked: 0, revision, catalogue }))
     }
 
     fn blob(&self, arguments: Option<&str>, sheet: Sheet<'_>) -> Result<Run, Wrong> {
@@ -151,6 +155,7 @@ fn unknown_tool(name: &str) -> Refusal<'static> {
 pub struct Sleep {
     ms: u64,
     every: u64,
+    asked: usize,
     revision: Revision,
     catalogue: Arc<Catalogue>,
 }
@@ -160,6 +165,12 @@ impl Sleep {
     #[must_use]
     pub const fn total(&self) -> Duration {
         Duration::from_millis(self.ms)
+    }
+
+    /// Bytes of the parameters that asked for it.
+    #[must_use]
+    pub const fn asked(&self) -> usize {
+        self.asked
     }
 
     /// The time between two progress notifications, never zero; the last one comes before the end.

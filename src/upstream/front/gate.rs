@@ -10,6 +10,7 @@ use super::{Ending, Front, Knobs, Next, Offered, Refusal, Shed, Who};
 use crate::mcp::{List, Method, Offer, Parcel, bridge};
 use crate::meter::Named;
 use crate::upstream::handle::{Errand, Task, Upstream};
+use crate::upstream::record;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
 
@@ -126,9 +127,13 @@ impl Gate {
         if self.is_open || self.upstream.per_session {
             return Some(task);
         }
+        let told = record::is_logged().then(|| task.parcel.clone());
         let task = self.same.join(task);
         if task.is_none() {
             self.upstream.counts.joined.fetch_add(1, Relaxed);
+            if let Some(parcel) = told {
+                self.upstream.log(&parcel, Duration::ZERO, 0, 0, "joined");
+            }
         }
         task
     }

@@ -32,7 +32,7 @@ impl Upstream {
     /// is told what the first of them said: that is the one it knows.
     pub(in crate::upstream) fn give_up(&self, task: Task, trouble: &Trouble, down_for: Option<Duration>) {
         self.counts.errors.fetch_add(1, Relaxed);
-        self.not_begun(&task.parcel, trouble.kind.name());
+        self.not_begun(&task.parcel, trouble.name());
         self.settle_failed(task, trouble, down_for);
     }
 

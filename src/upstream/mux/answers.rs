@@ -9,6 +9,7 @@ use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Level, Method, Topics, bridge};
 use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
+use crate::upstream::record;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::json;
 
@@ -85,7 +86,7 @@ impl Mux {
         self.gate.saw(&mut task, ending, since, now);
         self.upstream.succeeded(since, now);
         let got = answer.map_or_else(str::len, str::len);
-        let outcome = if answer.is_ok() { "result" } else { "error" };
+        let outcome = answer.map_or("error", record::outcome);
         let Task { parcel, ticket, place, lead, .. } = *task;
         let answer = for_client(&parcel, server, answer);
         self.ended(&parcel, since, now, bytes, got, outcome);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::pending::{Later, Pending, Work};
 use super::{CANCELLED_MAX, HAUNTS, Heard, Knobs, Mux, Own, Sink, speech};
 use crate::mcp::{Era, Parcel};
-use crate::meter::Named;
 use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
 use crate::upstream::link::{Outgoing, Purpose};
@@ -217,7 +216,7 @@ impl Mux {
                 let again = if silent { self.try_again(task, trouble, so_far, now) } else { Err(task) };
                 let Err(task) = again else { return };
                 self.gate.ended(&task.parcel);
-                self.ended(&task.parcel, pending.since, now, pending.bytes, 0, trouble.kind.name());
+                self.ended(&task.parcel, pending.since, now, pending.bytes, 0, trouble.name());
                 self.upstream.settle_failed(*task, trouble, None);
             }
             // Its client was answered with what the server asks, and has not come back.
@@ -254,7 +253,7 @@ impl Mux {
         outcome: &'static str,
     ) {
         let took = now.saturating_duration_since(since);
-        let failed = !matches!(outcome, "result" | "cancelled" | "input_required");
+        let failed = !matches!(outcome, "result" | "tool_error" | "cancelled" | "input_required");
         if failed {
             self.upstream.counts.errors.fetch_add(1, Relaxed);
         }

@@ -91,7 +91,7 @@ fn shared_asking(
 ) -> Arc<Shared> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let tools = Arc::new(Tools::new(embedded::Config::default(), String::new));
-    let embedded = Embedded::new(tools, runtime.handle().clone());
+    let embedded = Embedded::new(tools, runtime.handle().clone(), 1);
     let directories = Arc::new(ArcSwap::from_pointee(Directory::embedded(embedded)));
     // A runtime must not be dropped inside another one.
     runtime.shutdown_background();

@@ -44,7 +44,8 @@ impl Uses {
         self.0.iter().map(|(name, uses)| (&**name, uses))
     }
 
-    fn add(&mut self, name: &str, uses: Use, is_known: impl FnOnce() -> bool) {
+    /// Adds what was counted elsewhere, as [`Self::count`] does.
+    pub fn add(&mut self, name: &str, uses: Use, is_known: impl FnOnce() -> bool) {
         if let Some(known) = self.0.get_mut(name) {
             return known.add(uses);
         }
