@@ -14,7 +14,8 @@ use lakh::tree::{Ground, Tree};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use peer::{PATIENCE, Peer, Process, call, eventually, request, scripted, text_of};
+use peer::http::Http;
+use peer::{PATIENCE, Peer, Process, call, eventually, request, scripted, text_of, upgrade};
 
 /// A gateway and the file that it was started with.
 struct Reloadable {
@@ -306,4 +307,64 @@ fn what_a_client_watches_in_a_session_of_its_own_is_watched_in_the_next_one() {
     assert!(heard.iter().any(|heard| heard["params"]["uri"] == URI), "{heard:?}");
     answered(&mut client, &request(4, "resources/unsubscribe", &json!({"uri":URI})));
     assert!(eventually(|| !watches(&mut client).contains(URI)));
+}
+
+/// Whether a call is served, or how it is refused.
+fn called(peer: &mut Peer, id: u64) -> Result<(), i64> {
+    let answer = answered(peer, &call(id, "echo", &json!({"text": "x"})));
+    answer["error"]["code"].as_i64().map_or(Ok(()), Err)
+}
+
+#[test]
+fn plans_tenants_and_guards_change_and_whoever_is_in_stays() {
+    const KEY: &str = "X-API-Key: gold-key\r\n";
+    let acme = |plan: &str| format!("[tenants.acme]\nplan = \"{plan}\"\nkeys = [\"gold-key\"]\n");
+    let few = "[plans.default]\ntenant_calls_per_minute = 2\n[plans.gold]\n";
+    let gateway = Reloadable::start("plans", &(few.to_owned() + &acme("gold")));
+    let to = gateway.lakh.clients;
+    let (mut plain, mut gold) = (Peer::line(to), Peer::upgraded_with(to, KEY));
+    let mut session = Http::open(to, "2025-11-25");
+    assert_eq!([1, 2, 3].map(|id| called(&mut plain, id)), [Ok(()), Ok(()), Err(429)]);
+    assert!((1..9).all(|id| called(&mut gold, id).is_ok()));
+
+    let strict = "[plans.default]\n[plans.gold]\ntenant_connections_max = 1\nbytes_per_minute = 200000000\n\
+                  [plans.lead]\ntenant_calls_per_minute = 1\n[guard]\nsessions_max = 1\nretry_after_ms = 7000\n";
+    let told = gateway.reload(&(strict.to_owned() + &acme("gold")));
+    let applied = [
+        "guard.retry_after_ms",
+        "guard.sessions_max",
+        "plans.default.tenant_calls_per_minute",
+        "plans.gold.bytes_per_minute",
+        "plans.gold.tenant_connections_max",
+        "plans.lead",
+    ];
+    assert_eq!((&told["applied"], &told["left"]), (&json!(applied), &json!([])));
+    assert!((11..19).all(|id| called(&mut plain, id).is_ok()), "no limit any more");
+    let mut late = Peer::connect(to);
+    late.send(upgrade(to).replacen("\r\n\r\n", &format!("\r\n{KEY}\r\n"), 1).as_bytes());
+    let refusal = late.rest();
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\r\nRetry-After: 7\r\n"), "{refusal}");
+    assert!(called(&mut gold, 20).is_ok(), "who came before the limit was there has the one seat");
+    let info = json!({"name": "peer", "version": "1"});
+    let open = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info});
+    assert_eq!(Http::connect(to).post(&request(0, "initialize", &open)).status, 503, "one session is open");
+    assert_eq!(session.post(&call(1, "echo", &json!({"text": "x"}))).status, 200, "and stays");
+
+    // A tenant with another plan, by a hangup.
+    gateway.write(&(strict.to_owned() + &acme("lead")));
+    gateway.lakh.signal(Signal::SIGHUP);
+    assert!(eventually(|| called(&mut gold, 21) == Err(429)));
+    // A plan that is not there, though a tenant names it, is a mistake as at a start.
+    gateway.write(&(few.to_owned() + &acme("lead")));
+    let (status, why) = gateway.ask("POST", "/reload");
+    assert!(status == 422 && why.contains("`tenants.acme.plan`"), "{status} {why}");
+    assert_eq!(called(&mut gold, 22), Err(429));
+    // A tenant that is none any more: those of it who are in have the default plan.
+    gateway.reload("[plans.default]\n");
+    assert!((31..39).all(|id| called(&mut gold, id).is_ok()));
+    gateway.reload("[plans.default]\ntenant_calls_per_minute = 1\n");
+    assert!((41..43).any(|id| called(&mut gold, id) == Err(429)), "they have it as it is now");
+    assert!((41..43).any(|id| called(&mut plain, id) == Err(429)));
+    let told = gateway.reload("[plans.default]\n[guard]\nconnections_max = 7\ndebtors_max = 7\n");
+    assert_eq!(told["left"], json!(["guard.debtors_max"]), "the number of seats is set by the environment here");
 }

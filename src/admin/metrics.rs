@@ -98,8 +98,8 @@ fn places(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
 
 /// What of each tenant is counted because its plan limits it.
 fn tenants(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
-    let accounts = &windows.house.guards.accounts;
-    let limited: Vec<_> = accounts.iter().flat_map(Account::limited).collect();
+    let rules = windows.house.guards.rules();
+    let limited: Vec<_> = rules.accounts.iter().flat_map(Account::limited).collect();
     let each = |figure: fn(&Seats) -> usize| {
         limited.iter().map(move |(tenant, of, seats)| {
             let labels: Labels = vec![("tenant", (*tenant).to_owned()), ("of", (*of).to_owned())];

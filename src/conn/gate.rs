@@ -29,7 +29,7 @@ impl Mcp {
         let asker = Asker {
             client: caller.client,
             tenant: caller.tenant,
-            address: if guards.rates_addresses() { caller.seat.address() } else { None },
+            address: caller.seat.address(),
             slow: server.is_some_and(|(upstream, _)| upstream.rationing.slow),
             sensitive: server.is_some_and(|(upstream, tool)| upstream.rationing.is_sensitive(tool)),
         };
@@ -52,7 +52,8 @@ impl Mcp {
         out: &mut Vec<u8>,
     ) -> Option<Seat> {
         let house = &self.house;
-        let account = house.guards.accounts.of(caller.tenant);
+        let rules = house.guards.rules();
+        let account = rules.accounts.of(caller.tenant);
         let refusal = if house.closing.load(Ordering::Relaxed) {
             house.ledger.faults.add(Fault::Draining);
             Fault::Draining.retry_after(house.retry_after()).write(out, Some(id));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::service::place_of;
 use super::{Config, Ledger, http};
 use crate::actor::{Breakdown, Inbox, Letter, Mail, Question};
-use crate::guard::{self, Guards, Pressure, Refusal, Roster, Seats, Tenant};
+use crate::guard::{self, Guards, Pressure, Refusal, Roster, Seats, Tenant, TooManyTenants};
 use crate::wire;
 
 /// What the connections of all shards share.
@@ -30,12 +30,6 @@ pub struct House {
     pub pressure: Pressure,
     /// What was counted.
     pub ledger: Ledger,
-    /// What a refused client is told to wait, in milliseconds.
-    pub retry_after_ms: u64,
-    /// The header line with a tenant's key.
-    pub(super) api_key_header: Box<str>,
-    /// While memory is short, those who are idle for so long go first.
-    pub(super) idle_least: Duration,
     /// How many shards there are.
     pub shards: usize,
     /// The sessions of Streamable HTTP.
@@ -74,9 +68,6 @@ impl House {
             in_flight,
             lobby: Seats::new(config.lobby_max),
             watches: Seats::within(guard.watches_max, Refusal::WatchesFull, []),
-            idle_least: Duration::from_millis(guard.idle_ms_min),
-            api_key_header: guard.api_key_header.as_str().into(),
-            retry_after_ms: guard.retry_after_ms,
             pressure: Pressure::default(),
             ledger: Ledger::default(),
             buffered: AtomicUsize::new(0),
@@ -86,6 +77,18 @@ impl House {
             wire,
             shards,
         }
+    }
+
+    /// Puts other limits and tenants in force while clients stay, as [`Guards::follow`] says; `guard.connections_max` stays as
+    /// it was, for which shards and descriptors were planned.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow(&self, guard: &guard::Config, tenants: Roster) -> Result<Vec<String>, TooManyTenants> {
+        let gone = self.guards.follow(guard, tenants)?;
+        self.in_flight.set_max(guard.in_flight_max);
+        self.watches.set_max(guard.watches_max);
+        Ok(gone)
     }
 
     /// Whether all connections together would hold more than they may if one of them went from `before` to `after`.
@@ -129,12 +132,17 @@ impl House {
 
     /// Calls of one client that may wait for answers.
     pub(super) fn client_in_flight_max(&self, tenant: Tenant) -> usize {
-        self.guards.accounts.of(tenant).client_in_flight_max(self.config.in_flight_max)
+        self.guards.rules().accounts.of(tenant).client_in_flight_max(self.config.in_flight_max)
     }
 
     /// What a refused client is told to wait where nothing says how long.
     pub(super) fn retry_after(&self) -> Duration {
-        Duration::from_millis(self.retry_after_ms)
+        self.guards.rules().retry_after
+    }
+
+    /// The same, in milliseconds.
+    pub(super) fn retry_after_ms(&self) -> u64 {
+        u64::try_from(self.retry_after().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn rebook(&self, before: Breakdown, after: Breakdown) {

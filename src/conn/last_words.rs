@@ -45,7 +45,7 @@ impl<S: Service> Bench<S> {
             }
             // It may have waited at the door for long, and has had no chance to ask.
             Stage::Opening if parting == Parting::Drained => {
-                let wait = Duration::from_millis(self.house.retry_after_ms);
+                let wait = self.house.retry_after();
                 line(&mut self.out, |out| Fault::Draining.retry_after(wait).write(out, None));
             }
             Stage::Opening | Stage::Line(_) => {

@@ -352,7 +352,7 @@ impl<S: Service> Tenants for Connections<S> {
         self.publish_gauges(desk);
         let house = &self.bench.house;
         let is_short = house.pressure.memory() >= Zone::Critical;
-        house.sessions.reap(is_short.then_some(house.idle_least));
+        house.sessions.reap(is_short.then(|| house.guards.rules().idle_least));
         house.guards.tidy();
         if is_short && self.bench.draining.is_none() {
             desk.inbox.post(Mail::Order(Order::Relieve));

@@ -14,7 +14,7 @@ const RELIEVED_A_TURN: usize = 128;
 impl<S: Service> Connections<S> {
     /// Looks at some of the slots, on from where it was the last time.
     pub(super) fn relieve(&mut self, desk: &mut Desk<'_>) {
-        let least = ticks(self.bench.house.idle_least.as_millis() as u64);
+        let least = ticks(self.bench.house.guards.rules().idle_least.as_millis() as u64);
         let mut idle: Vec<(Tick, Key)> = Vec::new();
         for _ in 0..LOOKED_AT_A_TURN {
             self.relieved = self.pool.next_key(self.relieved);

@@ -147,7 +147,7 @@ impl Mcp {
                 let server = Arc::clone(upstream) as Arc<dyn Serves>;
                 let waits = self.wait(caller, (call.id, call.progress_token, batch), server, toll, out);
                 if let Some((ticket, place)) = waits {
-                    let share = self.house.guards.accounts.of(caller.tenant).share;
+                    let share = self.house.guards.rules().accounts.of(caller.tenant).share;
                     let client = Client { tenant: caller.tenant, share, ..caller.client(upstream) };
                     let task = Task::new(Parcel::new(call, name), ticket, place, client);
                     upstream.push(Errand::Call(Box::new(task)));

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::seats::Whose;
 use super::{Account, Address, Config, Refusal, Seat, Seats, Tenant};
@@ -17,8 +18,7 @@ pub(super) struct Door {
     house: Arc<Seats>,
     /// Those of whom nothing more is told apart.
     everybody: Arc<Seats>,
-    per_address_max: usize,
-    tells_addresses: bool,
+    tells_addresses: AtomicBool,
     groups: Mutex<Groups>,
 }
 
@@ -28,22 +28,33 @@ struct Groups {
     addresses: HashMap<Address, Arc<Seats>>,
     groups: HashMap<Whose, Arc<Seats>>,
     forget_at: usize,
+    per_address_max: usize,
 }
 
 impl Door {
     pub(super) fn new(config: &Config, house: &Arc<Seats>) -> Self {
-        Self {
+        let door = Self {
             house: Arc::clone(house),
             everybody: Seats::within(usize::MAX, Refusal::HouseFull, [Arc::clone(house)]),
-            per_address_max: config.connections_per_address_max,
-            tells_addresses: config.connections_per_address_max > 0 || config.calls_per_minute_per_address > 0,
+            tells_addresses: AtomicBool::new(false),
             groups: Mutex::default(),
-        }
+        };
+        door.follow(config);
+        door
+    }
+
+    /// Other limits are in force. Whoever came while addresses were not told apart is of no address as long as it stays.
+    pub(super) fn follow(&self, config: &Config) {
+        let mut groups = self.groups();
+        groups.per_address_max = if_limited(config.connections_per_address_max);
+        groups.addresses.values().for_each(|seats| seats.set_max(groups.per_address_max));
+        let tells = config.connections_per_address_max > 0 || config.calls_per_minute_per_address > 0;
+        self.tells_addresses.store(tells, Ordering::Relaxed);
     }
 
     /// A seat for one who has just come from there, and of whom nothing more is known.
     pub(super) fn admit(&self, from: IpAddr) -> Result<Seat, Refusal> {
-        if self.tells_addresses {
+        if self.tells_addresses.load(Ordering::Relaxed) {
             self.group(Whose { address: Some(from.into()), tenant: None }, None).try_take()
         } else {
             self.everybody.try_take()
@@ -52,22 +63,19 @@ impl Door {
 
     /// It is known now on whose account the one in that seat is here.
     pub(super) fn tell_tenant(&self, seat: &mut Seat, tenant: Tenant, account: &Account) -> Result<(), Refusal> {
-        let counted = account.connections.as_ref();
-        let whose = Whose { address: seat.address(), tenant: counted.map(|_| tenant) };
-        if whose == seat.seats.whose { Ok(()) } else { seat.move_to(self.group(whose, counted)) }
+        let whose = Whose { address: seat.address(), tenant: Some(tenant) };
+        if whose == seat.seats.whose { Ok(()) } else { seat.move_to(self.group(whose, Some(&account.connections))) }
     }
 
     fn group(&self, whose: Whose, tenant: Option<&Arc<Seats>>) -> Arc<Seats> {
-        if whose == Whose::default() {
-            return Arc::clone(&self.everybody);
-        }
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups();
         if let Some(group) = groups.groups.get(&whose) {
             return Arc::clone(group);
         }
         groups.forget();
-        let address = whose.address.filter(|_| self.per_address_max > 0).map(|address| {
-            let new = || Seats::within(self.per_address_max, Refusal::AddressFull, []);
+        let per_address_max = groups.per_address_max;
+        let address = whose.address.map(|address| {
+            let new = || Seats::within(per_address_max, Refusal::AddressFull, []);
             Arc::clone(groups.addresses.entry(address).or_insert_with(new))
         });
         let above: Vec<_> = [Some(Arc::clone(&self.house)), address, tenant.cloned()].into_iter().flatten().collect();
@@ -75,6 +83,15 @@ impl Door {
         groups.groups.insert(whose, Arc::clone(&group));
         group
     }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The most that a knob says, for which 0 is no limit.
+pub(super) const fn if_limited(most: usize) -> usize {
+    if most == 0 { usize::MAX } else { most }
 }
 
 impl Groups {
@@ -128,8 +145,8 @@ mod tests {
     fn one_tenant_has_so_many_seats_also_when_the_house_is_full() {
         let (door, house) = door(4, 0);
         let plan = Plan { tenant_connections_max: 2, ..Plan::default() };
-        let account = Account::new("gold", &plan, &Seats::new(9));
-        let anybody = Account::new("", &Plan::default(), &Seats::new(9));
+        let account = Account::new("gold", &plan, &Seats::new(9), None);
+        let anybody = Account::new("", &Plan::default(), &Seats::new(9), None);
         let mut seats: Vec<Seat> = (0..4).map(|_| door.admit(from(1)).expect("room")).collect();
         let told = seats.iter_mut().map(|seat| door.tell_tenant(seat, Tenant(1), &account));
         assert_eq!(told.collect::<Vec<_>>(), [Ok(()), Ok(()), Err(Refusal::TenantFull), Err(Refusal::TenantFull)]);
@@ -138,7 +155,7 @@ mod tests {
         door.tell_tenant(&mut seats[0], Tenant(0), &anybody).expect("it is another's now");
         door.tell_tenant(&mut seats[2], Tenant(1), &account).expect("the seat is free");
         drop(seats);
-        assert_eq!((house.taken(), account.connections.map(|seats| seats.taken())), (0, Some(0)));
+        assert_eq!((house.taken(), account.connections.taken()), (0, 0));
     }
 
     #[test]

@@ -2,19 +2,19 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
 
 use super::door::Door;
 use super::rate::Noted;
-use super::tenant::Roster;
-use super::{Accounts, Config, Debtor, Debts, Hold, Lapse, Pressure, Rate, Refusal, Seat, Seats, Tenant, Zone};
+use super::tenant::{Roster, TooManyTenants};
+use super::{Accounts, Config, Debtor, Debts, Hold, Lapse, Pressure, Rate, Refusal, Rules, Seat, Seats, Tenant, Zone};
 use crate::meter::Tally;
 
 /// Shared by all shards.
 pub struct Guards {
-    /// Who the tenants are, and what they have left.
-    pub accounts: Accounts,
     /// Who has used up which rate.
     pub debts: Debts,
     /// Sessions over HTTP.
@@ -22,11 +22,12 @@ pub struct Guards {
     /// Why somebody passed unchecked.
     pub lapses: Tally<Lapse>,
     door: Door,
-    pub(super) arrivals: Option<Rate>,
-    pub(super) in_all: Option<Rate>,
-    pub(super) per_address: Option<Rate>,
+    rules: ArcSwap<Rules>,
+    /// Whether any plan limits bytes: most do not, and each message asks.
+    pub(super) weighs: AtomicBool,
     outbox_bytes: AtomicUsize,
-    outbox_bytes_max: usize,
+    /// The house's places for calls that wait.
+    in_flight: Arc<Seats>,
     began: Instant,
 }
 
@@ -34,19 +35,40 @@ impl Guards {
     /// `seats` are the house's for connections, `in_flight` those for calls that wait.
     #[must_use]
     pub fn new(config: &Config, roster: Roster, seats: &Arc<Seats>, in_flight: &Arc<Seats>) -> Self {
+        let rules = Rules::new(config, Accounts::new(roster, in_flight));
         Self {
-            accounts: Accounts::new(roster, in_flight),
+            weighs: AtomicBool::new(rules.accounts.weigh()),
+            rules: ArcSwap::from_pointee(rules),
             debts: Debts::new(config.debtors_max),
             sessions: Seats::within(config.sessions_max, Refusal::SessionsFull, []),
             lapses: Tally::new(),
             door: Door::new(config, seats),
-            arrivals: Rate::new(config.accepts_per_s, Duration::from_secs(1)),
-            in_all: Rate::per_minute(config.calls_per_minute),
-            per_address: Rate::per_minute(config.calls_per_minute_per_address),
             outbox_bytes: AtomicUsize::new(0),
-            outbox_bytes_max: config.outbox_bytes_max,
+            in_flight: Arc::clone(in_flight),
             began: Instant::now(),
         }
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> arc_swap::Guard<Arc<Rules>> {
+        self.rules.load()
+    }
+
+    /// Puts other limits and other tenants in force, from the next arrival, message and call on. Whoever is in stays in,
+    /// also where there are more than there may be now. `guard.debtors_max` stays as it was. Not to be called by two at once.
+    ///
+    /// Returns the tenants that are no more: for those of their clients who are in, the plan of everybody holds.
+    ///
+    /// # Errors
+    /// When more tenants have been there than have a number. Nothing is changed then.
+    pub fn follow(&self, config: &Config, roster: Roster) -> Result<Vec<String>, TooManyTenants> {
+        let (accounts, gone) = self.rules().accounts.follow(roster, &self.in_flight)?;
+        self.weighs.store(accounts.weigh(), Ordering::Relaxed);
+        self.sessions.set_max(config.sessions_max);
+        self.door.follow(config);
+        self.rules.store(Arc::new(Rules::new(config, accounts)));
+        Ok(gone)
     }
 
     /// What an arrival meets, in this order: the zone of the house, seats in all, seats for its address, the rate of
@@ -63,7 +85,7 @@ impl Guards {
             return Err(Refusal::Critical);
         }
         let seat = self.door.admit(from)?;
-        match self.arrivals {
+        match self.rules().arrivals {
             Some(rate) if self.note(Debtor::Arrivals, rate, 1, now()).is_err() => Err(Refusal::TooManyArrivals),
             _ => Ok(seat),
         }
@@ -74,10 +96,7 @@ impl Guards {
     /// # Errors
     /// When that tenant has no seat left.
     pub fn tell_tenant(&self, seat: &mut Seat, tenant: Tenant) -> Result<(), Refusal> {
-        if !self.accounts.counts_connections() {
-            return Ok(());
-        }
-        self.door.tell_tenant(seat, tenant, self.accounts.of(tenant))
+        self.door.tell_tenant(seat, tenant, self.rules().accounts.of(tenant))
     }
 
     /// What a session that is to be opened meets: the zone of the house, seats in all, seats for its tenant. What it takes
@@ -90,8 +109,7 @@ impl Guards {
             return Err(Refusal::Critical);
         }
         self.sessions.enter()?;
-        let tenants = self.accounts.of(tenant).sessions.as_ref();
-        tenants.map_or(Ok(()), |seats| seats.enter()).inspect_err(|_| self.sessions.leave())
+        self.rules().accounts.of(tenant).sessions.enter().inspect_err(|_| self.sessions.leave())
     }
 
     /// Whether a session could be opened now.
@@ -105,9 +123,7 @@ impl Guards {
     /// A session has ended.
     pub fn end_session(&self, tenant: Tenant) {
         self.sessions.leave();
-        if let Some(seats) = &self.accounts.of(tenant).sessions {
-            seats.leave();
-        }
+        self.rules().accounts.of(tenant).sessions.leave();
     }
 
     /// What any new work meets before it is looked at: the zone of the house, and the memory that answers wait in. Of
@@ -119,7 +135,7 @@ impl Guards {
         if pressure.house() >= Zone::Emergency {
             return Err(Refusal::Emergency);
         }
-        if unread > 0 && self.outbox_bytes() > self.outbox_bytes_max { Err(Refusal::OutboxesFull) } else { Ok(()) }
+        if unread > 0 && self.outbox_bytes() > self.outbox_bytes_max() { Err(Refusal::OutboxesFull) } else { Ok(()) }
     }
 
     /// Bytes that wait for clients to read them.
@@ -130,8 +146,8 @@ impl Guards {
 
     /// How many may.
     #[must_use]
-    pub const fn outbox_bytes_max(&self) -> usize {
-        self.outbox_bytes_max
+    pub fn outbox_bytes_max(&self) -> usize {
+        self.rules().outbox_bytes_max
     }
 
     /// What waits for one client has changed.

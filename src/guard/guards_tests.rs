@@ -134,3 +134,50 @@ fn a_book_that_is_full_lets_pass_and_counts_it() {
     assert_eq!(guards.lapses.get(Lapse::DebtorsFull), 2);
     assert!(!call(2), "those who are known are held to it");
 }
+
+#[test]
+fn other_limits_hold_from_the_next_one_on_and_whoever_is_in_stays() {
+    let config = Config { sessions_max: 9, calls_per_minute: 2, connections_per_address_max: 3, ..Config::default() };
+    let guards = guards(&config, Plan { tenant_connections_max: 3, ..Plan::default() });
+    let safe = in_zone(Zone::Safe);
+    let mut seats: Vec<Seat> = (0..3).map(|_| guards.admit(HERE, &safe).expect("room")).collect();
+    seats.iter_mut().for_each(|seat| guards.tell_tenant(seat, Tenant(1)).expect("room"));
+    (0..3).for_each(|_| guards.open_session(Tenant(1), &safe).expect("room"));
+    let call = |tenant| guards.charge(&Asker { slow: false, sensitive: false, ..asker(tenant) }).map(drop).err();
+    assert_eq!([call(1), call(1)].map(|held| held.is_some()), [false, false]);
+    assert_eq!(call(1).map(|held| held.0), Some(Refusal::HouseRate));
+
+    // `gold` is gone, and one that sorts before it has come.
+    let plan = Plan { tenant_sessions_max: 1, bytes_per_minute: 5, tenant_connections_max: 2, ..Plan::default() };
+    let plans = BTreeMap::from([("default".to_owned(), plan), ("blue".to_owned(), Plan::default())]);
+    let blue = TenantConfig { plan: "blue".into(), keys: Keys(vec!["gold".into()]) };
+    let roster = |tenants| Roster::read(&plans, &tenants, &|key| Ok(key.to_owned())).expect("a roster");
+    let next = Config { sessions_max: 4, calls_per_minute: 0, connections_per_address_max: 5, ..Config::default() };
+    let gone = guards.follow(&next, roster(BTreeMap::from([("blue".to_owned(), blue.clone())])));
+    assert_eq!(gone.expect("few tenants"), ["gold"]);
+    assert_eq!(guards.rules().accounts.find("gold"), Some(Tenant(2)), "nobody gets a number that was another's");
+    assert_eq!(call(1), None);
+    assert!(guards.weigh(|| 7, Tenant(1), 6).is_err(), "the default plan's");
+    let of = |tenant| {
+        let (rules, tenant) = (guards.rules(), Tenant(tenant));
+        let account = rules.accounts.of(tenant);
+        [&account.connections, &account.sessions].map(|seats| (seats.taken(), seats.max()))
+    };
+    assert_eq!(of(1), [(3, 2), (3, 1)], "they are in, though they are more than may be now");
+    assert_eq!(guards.open_session(Tenant(1), &safe), Err(Refusal::TenantSessionsFull));
+    let mut late: Vec<Seat> = (0..2).map(|_| guards.admit(HERE, &safe).expect("room")).collect();
+    assert_eq!(guards.admit(HERE, &safe).err(), Some(Refusal::AddressFull), "five, with those who were here before");
+    assert_eq!(guards.tell_tenant(&mut late[0], Tenant(1)), Err(Refusal::TenantFull));
+    assert_eq!(guards.tell_tenant(&mut late[1], Tenant(2)), Ok(()));
+    assert_eq!(guards.open_session(Tenant(2), &safe), Ok(()));
+    assert_eq!(guards.open_session(Tenant(2), &safe), Err(Refusal::SessionsFull));
+
+    // It comes back: it is who it was.
+    let plan = TenantConfig { plan: "blue".into(), keys: Keys::default() };
+    let gone = guards.follow(&next, roster(BTreeMap::from([("blue".to_owned(), blue), ("gold".to_owned(), plan)])));
+    assert_eq!(gone.expect("few tenants"), Vec::<String>::new());
+    assert_eq!(of(1), [(3, usize::MAX); 2]);
+    drop((seats, late));
+    (0..3).for_each(|_| guards.end_session(Tenant(1)));
+    assert_eq!((of(1), guards.sessions.taken()), ([(0, usize::MAX); 2], 1));
+}

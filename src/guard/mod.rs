@@ -14,7 +14,8 @@
 //! One client is a session over HTTP, and a connection otherwise (2026-07-28 knows no sessions): who connects anew begins
 //! anew, which the limits of addresses and tenants are for.
 //!
-//! [`Guards`] asks them (guards.rs); each refusal has a name (refusal.rs) and is counted. A tenant's [`Plan`] says what
+//! [`Guards`] asks them (guards.rs), by the [`Rules`] in force (rules.rs); each refusal has a name (refusal.rs) and is
+//! counted. A tenant's [`Plan`] says what
 //! differs from tenant to tenant (tenant.rs). A rate remembers only who is in debt to it (rate.rs). A guard that is broken
 //! itself lets pass, and counts that ([`Lapse`]); one that knows that the house is full does not.
 
@@ -27,6 +28,7 @@ mod plan;
 mod pressure;
 mod rate;
 mod refusal;
+mod rules;
 mod seats;
 mod tenant;
 mod toll;
@@ -39,6 +41,7 @@ pub use plan::Plan;
 pub use pressure::{Pressure, Zone};
 pub use rate::{Debtor, Debts, Hold, Rate};
 pub use refusal::{Lapse, Refusal};
+pub use rules::Rules;
 pub use seats::{Seat, Seats};
-pub use tenant::{Account, Accounts, EVERYBODY, Roster, Share, Tenant, TenantConfig};
+pub use tenant::{Account, Accounts, EVERYBODY, Roster, Share, Tenant, TenantConfig, TooManyTenants};
 pub use toll::{Asker, Toll};

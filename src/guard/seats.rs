@@ -8,7 +8,7 @@ use crate::meter::Tally;
 
 /// Counts what is taken of a limit. Shared by all shards.
 pub struct Seats {
-    max: usize,
+    max: AtomicUsize,
     taken: AtomicUsize,
     /// Bytes that those in the seats hold, as they say themselves.
     held: AtomicUsize,
@@ -41,7 +41,7 @@ impl Seats {
     }
 
     pub(super) fn shared_by(whose: Whose, max: usize, full: Refusal, above: impl Into<Box<[Arc<Self>]>>) -> Arc<Self> {
-        let [taken, held] = [(); 2].map(|()| AtomicUsize::new(0));
+        let [max, taken, held] = [max, 0, 0].map(AtomicUsize::new);
         Arc::new(Self { max, taken, held, full, above: above.into(), whose, refusals: Tally::new() })
     }
 
@@ -61,7 +61,8 @@ impl Seats {
 
     /// Takes a seat that [`Self::leave`] frees.
     pub(crate) fn enter(&self) -> Result<(), Refusal> {
-        let one_more = |taken| (taken < self.max).then_some(taken + 1);
+        let max = self.max();
+        let one_more = |taken| (taken < max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).map_err(|_| self.full)?;
         for (at, above) in self.above.iter().enumerate() {
             if let Err(full) = above.enter() {
@@ -91,7 +92,12 @@ impl Seats {
 
     /// Seats in all.
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// There are so many from now on. Whoever sits stays: where they are more, nobody else comes in until they are fewer.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +171,21 @@ mod tests {
         let seats = Seats::new(1);
         drop(seats.take());
         assert!(seats.take().is_some());
+    }
+
+    #[test]
+    fn with_fewer_seats_whoever_sits_stays_and_one_comes_in_when_there_is_room() {
+        let seats = Seats::new(3);
+        let mut held: Vec<_> = (0..3).map_while(|_| seats.take()).collect();
+        seats.set_max(2);
+        assert_eq!((seats.taken(), seats.max(), seats.take().is_some()), (3, 2, false));
+        held.pop();
+        assert!(seats.take().is_none(), "two of two");
+        held.pop();
+        assert!(seats.take().is_some());
+        seats.set_max(3);
+        held.extend((0..2).map_while(|_| seats.take()));
+        assert_eq!((held.len(), seats.take().is_some()), (3, false));
     }
 
     #[test]

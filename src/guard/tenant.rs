@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::door::if_limited;
 use super::keys::{KeyHash, Keys};
 use super::{Plan, Rate, Refusal, Seats};
 
@@ -58,7 +59,6 @@ pub struct Roster {
 pub struct Accounts {
     all: Vec<Account>,
     keys: HashMap<KeyHash, Tenant>,
-    counts_connections: bool,
 }
 
 /// What one tenant may, and what is in use of it.
@@ -73,15 +73,22 @@ pub struct Account {
     pub(super) client_in_flight_max: Option<usize>,
     /// What it gets in a queue.
     pub share: Share,
-    /// Its connections, where they are limited.
-    pub connections: Option<Arc<Seats>>,
-    /// Its sessions over HTTP, where they are limited.
-    pub sessions: Option<Arc<Seats>>,
+    /// Its connections: counted also while they are not limited, as they may be after a reload.
+    pub connections: Arc<Seats>,
+    /// Its sessions over HTTP, as its connections.
+    pub sessions: Arc<Seats>,
     /// Where its calls take their places: within those of the house.
     pub in_flight: Arc<Seats>,
     /// Whether those are its own.
     limits_in_flight: bool,
+    /// Configured, and not only remembered for those of its clients who are in.
+    is_known: bool,
 }
+
+/// More tenants have come and gone than have a number.
+#[derive(Debug, thiserror::Error)]
+#[error("over 65535 tenants have come and gone since the start; restart to know more")]
+pub struct TooManyTenants;
 
 impl Default for Roster {
     fn default() -> Self {
@@ -134,21 +141,47 @@ impl Roster {
 impl Accounts {
     /// `in_flight`: the places of the house for calls that wait.
     pub(super) fn new(roster: Roster, in_flight: &Arc<Seats>) -> Self {
-        let open = |(name, plan): &(String, Plan)| Account::new(name, plan, in_flight);
-        let all: Vec<Account> = roster.tenants.iter().map(open).collect();
-        let counts_connections = all.iter().any(|account| account.connections.is_some());
-        Self { all, keys: roster.keys, counts_connections }
+        let open = |(name, plan): &(String, Plan)| Account::new(name, plan, in_flight, None);
+        Self { all: roster.tenants.iter().map(open).collect(), keys: roster.keys }
+    }
+
+    /// The same with another roster. Whoever is there still, or was there once, has the number that it had, and what is in use
+    /// of its seats. Those who are no more are named, once.
+    pub(super) fn follow(&self, roster: Roster, in_flight: &Arc<Seats>) -> Result<(Self, Vec<String>), TooManyTenants> {
+        let Roster { tenants, keys } = roster;
+        let known: HashMap<&str, usize> = self.all.iter().zip(0..).skip(1).map(|(one, at)| (&*one.name, at)).collect();
+        let mut plans: Vec<(&str, Option<&Plan>)> = self.all.iter().map(|one| (&*one.name, None)).collect();
+        let mut numbers = Vec::with_capacity(tenants.len());
+        for (place, (name, plan)) in tenants.iter().enumerate() {
+            // The first is everybody, whatever others are called.
+            let at = if place == 0 { 0 } else { known.get(name.as_str()).copied().unwrap_or(plans.len()) };
+            if at == plans.len() {
+                plans.push((name, None));
+            }
+            plans[at].1 = Some(plan);
+            numbers.push(Tenant(u16::try_from(at).map_err(|_| TooManyTenants)?));
+        }
+        let everybodys = &tenants[0].1;
+        let gone = self.all.iter().zip(&plans).filter(|(one, (_, plan))| one.is_known && plan.is_none());
+        let gone = gone.map(|(one, _)| one.name.to_string()).collect();
+        let open = |(at, (name, plan)): (usize, &(&str, Option<&Plan>))| {
+            let account = Account::new(name, plan.unwrap_or(everybodys), in_flight, self.all.get(at));
+            Account { is_known: plan.is_some(), ..account }
+        };
+        let all = plans.iter().enumerate().map(open).collect();
+        let keys = keys.into_iter().map(|(key, Tenant(place))| (key, numbers[usize::from(place)])).collect();
+        Ok((Self { all, keys }, gone))
+    }
+
+    /// Whether anybody's bytes are limited.
+    pub(super) fn weigh(&self) -> bool {
+        self.all.iter().any(|account| account.bytes.is_some())
     }
 
     /// Whether anybody is known by a key: else nobody needs to look for one.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         !self.keys.is_empty()
-    }
-
-    /// Whether it matters whose a connection is.
-    pub(super) const fn counts_connections(&self) -> bool {
-        self.counts_connections
     }
 
     /// Whose key this is, if anybody's.
@@ -171,8 +204,14 @@ impl Accounts {
 }
 
 impl Account {
-    pub(super) fn new(name: &str, plan: &Plan, in_flight: &Arc<Seats>) -> Self {
-        let seats = |max: usize, full| (max > 0).then(|| Seats::within(max, full, []));
+    /// `before`: the same one's account by another plan, which ends; what is in use of it goes on being so.
+    pub(super) fn new(name: &str, plan: &Plan, in_flight: &Arc<Seats>, before: Option<&Self>) -> Self {
+        let seats = |before: Option<&Arc<Seats>>, max: usize, full| {
+            let seats = before.map_or_else(|| Seats::within(0, full, []), Arc::clone);
+            seats.set_max(if_limited(max));
+            seats
+        };
+        let own = before.filter(|before| before.limits_in_flight).map(|before| &before.in_flight);
         Self {
             name: name.into(),
             slow: Rate::per_minute(plan.slow_calls_per_minute),
@@ -181,25 +220,31 @@ impl Account {
             calls: Rate::per_minute(plan.tenant_calls_per_minute),
             client_in_flight_max: (plan.in_flight_max > 0).then_some(plan.in_flight_max),
             share: Share { weight: plan.weight, priority: plan.priority },
-            connections: seats(plan.tenant_connections_max, Refusal::TenantFull),
-            sessions: seats(plan.tenant_sessions_max, Refusal::TenantSessionsFull),
+            connections: seats(before.map(|it| &it.connections), plan.tenant_connections_max, Refusal::TenantFull),
+            sessions: seats(before.map(|it| &it.sessions), plan.tenant_sessions_max, Refusal::TenantSessionsFull),
             limits_in_flight: plan.tenant_in_flight_max > 0,
             in_flight: match plan.tenant_in_flight_max {
                 0 => Arc::clone(in_flight),
-                max => Seats::within(max, Refusal::TenantInFlight, [Arc::clone(in_flight)]),
+                max => {
+                    let new = || Seats::within(max, Refusal::TenantInFlight, [Arc::clone(in_flight)]);
+                    let seats = own.map_or_else(new, Arc::clone);
+                    seats.set_max(max);
+                    seats
+                }
             },
+            is_known: true,
         }
     }
 
     /// What of it is limited, by name.
     pub fn limited(&self) -> impl Iterator<Item = (&str, &'static str, &Seats)> {
-        let in_flight = Some(&self.in_flight).filter(|_| self.limits_in_flight);
         let all = [
-            ("connections", self.connections.as_ref()),
-            ("sessions", self.sessions.as_ref()),
-            ("calls_in_flight", in_flight),
+            ("connections", &self.connections, self.connections.max() < usize::MAX),
+            ("sessions", &self.sessions, self.sessions.max() < usize::MAX),
+            ("calls_in_flight", &self.in_flight, self.limits_in_flight),
         ];
-        all.into_iter().filter_map(|(of, seats)| Some((&*self.name, of, &**seats?)))
+        let limited = all.into_iter().filter(|(_, _, is_limited)| *is_limited && self.is_known);
+        limited.map(|(of, seats, _)| (&*self.name, of, &**seats))
     }
 
     /// Calls of one client that may wait; `everybodys` where its plan does not say.

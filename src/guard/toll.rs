@@ -1,5 +1,6 @@
 //! What one call costs, and whom: the rates that apply to it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Address, Debtor, Guards, Hold, Rate, Refusal, Tenant};
@@ -11,7 +12,7 @@ pub struct Asker {
     pub client: u128,
     /// On whose account.
     pub tenant: Tenant,
-    /// Where it comes from, where that matters ([`Guards::rates_addresses`]).
+    /// Where it comes from, where that is told apart.
     pub address: Option<Address>,
     /// The server is marked `slow`.
     pub slow: bool,
@@ -25,23 +26,18 @@ pub struct Asker {
 pub struct Toll(Vec<(Debtor, Rate)>);
 
 impl Guards {
-    /// Whether calls from one address are limited.
-    #[must_use]
-    pub const fn rates_addresses(&self) -> bool {
-        self.per_address.is_some()
-    }
-
     /// Charges everybody whom the call concerns, or nobody.
     ///
     /// # Errors
     /// Which rate it is over, and when it would not be.
     pub fn charge(&self, asker: &Asker) -> Result<Toll, (Refusal, Duration)> {
-        let account = self.accounts.of(asker.tenant);
+        let rules = self.rules();
+        let account = rules.accounts.of(asker.tenant);
         let (is_rated, client) = (asker.slow || asker.sensitive, asker.client);
-        if !is_rated && account.calls.is_none() && self.in_all.is_none() && self.per_address.is_none() {
+        if !is_rated && account.calls.is_none() && rules.in_all.is_none() && rules.per_address.is_none() {
             return Ok(Toll::default());
         }
-        let address = asker.address.zip(self.per_address);
+        let address = asker.address.zip(rules.per_address);
         let rates = [
             account.slow.filter(|_| asker.slow).map(|rate| (Debtor::Slow(client), rate, Refusal::SlowRate)),
             account
@@ -50,7 +46,7 @@ impl Guards {
                 .map(|rate| (Debtor::Sensitive(client), rate, Refusal::SensitiveRate)),
             address.map(|(address, rate)| (Debtor::Address(address), rate, Refusal::AddressRate)),
             account.calls.map(|rate| (Debtor::Tenant(asker.tenant), rate, Refusal::TenantRate)),
-            self.in_all.map(|rate| (Debtor::House, rate, Refusal::HouseRate)),
+            rules.in_all.map(|rate| (Debtor::House, rate, Refusal::HouseRate)),
         ];
         let (mut toll, now) = (Toll::default(), self.now());
         for (debtor, rate, refusal) in rates.into_iter().flatten() {
@@ -80,7 +76,10 @@ impl Guards {
         tenant: Tenant,
         bytes: usize,
     ) -> Result<(), (Refusal, Duration)> {
-        let Some(rate) = self.accounts.of(tenant).bytes else { return Ok(()) };
+        if !self.weighs.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(rate) = self.rules().accounts.of(tenant).bytes else { return Ok(()) };
         let noted = self.note(Debtor::Bytes(client()), rate, bytes as u64, self.now());
         noted.map_err(|hold| (Refusal::BytesRate, wait(hold)))
     }

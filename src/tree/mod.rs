@@ -150,11 +150,16 @@ impl Tree {
         }
         let tree = Self {
             supervisor,
-            house,
             berths,
             ready: Arc::default(),
             services,
-            reloader: Arc::new(Reloader::new(ground, Arc::clone(&upstreams), config.clone())),
+            reloader: Arc::new(Reloader {
+                ground,
+                upstreams: Arc::clone(&upstreams),
+                house: Arc::clone(&house),
+                in_force: Mutex::new(config.clone()),
+            }),
+            house,
             upstreams,
             lookout,
             given_up: Mutex::new(given_up),

@@ -1,5 +1,5 @@
-//! A changed configuration, put in force while clients stay: the upstreams, the catalogue and the log. What else has
-//! changed waits for a restart, and is named.
+//! A changed configuration, put in force while clients stay: the upstreams, the catalogue, the guards with their plans and
+//! tenants, the log. What else has changed waits for a restart, and is named.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,8 @@ use super::inherit::Inherited;
 use super::upstreams::{Changes, Upstreams};
 use crate::admin::Unreloaded;
 use crate::config::{Config, Unfit};
+use crate::conn::House;
+use crate::guard;
 use crate::meter::Host;
 
 /// What the program around a tree lends it.
@@ -44,34 +46,35 @@ pub struct Reloaded {
 
 /// Puts one configuration in force after another.
 pub(super) struct Reloader {
-    ground: Ground,
-    upstreams: Arc<Upstreams>,
-    in_force: Mutex<Config>,
+    pub(super) ground: Ground,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) house: Arc<House>,
+    pub(super) in_force: Mutex<Config>,
 }
 
 impl Reloader {
-    pub(super) fn new(ground: Ground, upstreams: Arc<Upstreams>, in_force: Config) -> Self {
-        Self { ground, upstreams, in_force: Mutex::new(in_force) }
-    }
-
     /// One after another: two at once would mix.
     pub(super) fn reload(&self) -> Result<Reloaded, Unreloaded> {
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let reread = self.ground.reread.as_ref().ok_or(Unreloaded::NoSource)?;
         let wanted = reread().map_err(Unreloaded::Refused)?;
-        let refused = |unfit: Unfit| Unreloaded::Refused(unfit.to_string());
-        wanted.plan(&Host::read()).map_err(refused)?;
+        let (refused, host) = (|unfit: Unfit| Unreloaded::Refused(unfit.to_string()), Host::read());
+        wanted.plan(&host).map_err(refused)?;
         let mut told = Reloaded::default();
-        let mut next = in_force.clone();
-        (next.upstreams, next.catalogue) = (wanted.upstreams.clone(), wanted.catalogue.clone());
-        next.embedded.offered = wanted.embedded.offered;
+        let mut next = following(&in_force, &wanted);
+        // It is checked as it will be, too: what waits for a restart may not go with what does not.
+        next.plan(&host).map_err(refused)?;
         // With the knobs that are in force: a limit that waits for a restart is no reason to restart an upstream.
-        let ones = next.upstreams().map_err(refused)?;
+        let (ones, roster) = (next.upstreams().map_err(refused)?, next.roster().map_err(refused)?);
         if wanted.log != in_force.log
             && let Some(relog) = &self.ground.relog
         {
             relog(&wanted.log).map_err(Unreloaded::Refused)?;
             next.log.clone_from(&wanted.log);
+        }
+        let gone = self.house.follow(&next.guard, roster).map_err(|error| Unreloaded::Refused(error.to_string()))?;
+        for tenant in gone {
+            tracing::warn!(tenant, "is no tenant any more; for its clients who are in, `plans.default` is in force");
         }
         told.left = wanted.difference(&next);
         told.applied = next.difference(&in_force).into_iter().filter(|knob| !knob.starts_with("upstreams.")).collect();
@@ -84,4 +87,19 @@ impl Reloader {
         tracing::info!(?added, ?removed, ?restarted, applied = ?told.applied, "reloaded");
         Ok(told)
     }
+}
+
+/// What is in force, with all of what is wanted that needs no restart. `log` is not in it: it may still be refused.
+fn following(in_force: &Config, wanted: &Config) -> Config {
+    let mut next = in_force.clone();
+    (next.upstreams, next.catalogue) = (wanted.upstreams.clone(), wanted.catalogue.clone());
+    next.embedded.offered = wanted.embedded.offered;
+    (next.plans, next.tenants) = (wanted.plans.clone(), wanted.tenants.clone());
+    next.guard = guard::Config {
+        // Slots and descriptors are planned for so many, and the book of debts is laid out for so many.
+        connections_max: in_force.guard.connections_max,
+        debtors_max: in_force.guard.debtors_max,
+        ..wanted.guard.clone()
+    };
+    next
 }

@@ -249,7 +249,7 @@ impl<S: Service> Bench<S> {
         } else {
             let status = status(&self.out[from..], exchange);
             if matches!(status, 429 | 503) {
-                let wait = retry_after_ms(&self.out[from..]).unwrap_or(self.house.retry_after_ms);
+                let wait = retry_after_ms(&self.out[from..]).unwrap_or_else(|| self.house.retry_after_ms());
                 more = format!("Retry-After: {}\r\n", wait.div_ceil(1000));
             }
             http::write_whole(&mut self.out, from, status, exchange.manner(), &more);

@@ -112,11 +112,13 @@ impl<S: Service> Bench<S> {
 
     /// Finds out on whose account the request is made: by the first key in it that is somebody's.
     fn know(&self, conn: &mut Connection<S::Session>, request: &Request<'_>) -> Result<(), Refusal> {
-        let accounts = &self.house.guards.accounts;
+        let rules = self.house.guards.rules();
+        let accounts = &rules.accounts;
         let mut tenant = None;
         if accounts.has_keys() {
             request.each_line(|name, value| {
-                let key = std::str::from_utf8(value).ok().and_then(|value| self.house.key(name, value.trim()));
+                let key =
+                    std::str::from_utf8(value).ok().and_then(|value| key(&rules.api_key_header, name, value.trim()));
                 tenant = tenant.or_else(|| accounts.find(key?));
             });
         }
@@ -229,25 +231,12 @@ impl<S: Service> Bench<S> {
 
     pub(super) fn write_refusal(&mut self, refusal: Refusal, manner: Manner<'_>) {
         self.house.ledger.http_refusals.add(refusal);
-        let seconds = self.house.retry_after_ms.div_ceil(1000);
+        let seconds = self.house.retry_after_ms().div_ceil(1000);
         http::write_refusal(&mut self.out, refusal, u32::try_from(seconds).ok(), manner);
     }
 }
 
 impl House {
-    /// What a header line shows of a tenant: a key, a token, or one that a page had to hide among subprotocols.
-    fn key<'v>(&self, name: &str, value: &'v str) -> Option<&'v str> {
-        if name.eq_ignore_ascii_case(&self.api_key_header) {
-            return Some(value);
-        }
-        if name.eq_ignore_ascii_case("authorization") {
-            let (scheme, token) = value.split_once(' ')?;
-            return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
-        }
-        let offers = name.eq_ignore_ascii_case("sec-websocket-protocol").then(|| value.split(','));
-        offers?.find_map(|offer| offer.trim().strip_prefix("mcp.auth."))
-    }
-
     /// Counts a refusal of the guards; what it is over HTTP.
     pub(super) fn turned_down(&self, refusal: guard::Refusal) -> Refusal {
         self.seats.refusals.add(refusal);
@@ -276,4 +265,18 @@ impl House {
 fn is_json(content_type: Option<&str>) -> bool {
     let kind = content_type.and_then(|value| value.split(';').next());
     kind.is_some_and(|kind| kind.trim_end().eq_ignore_ascii_case("application/json"))
+}
+
+/// What a header line shows of a tenant: a key (in the line of that name), a token, or one that a page had to hide among
+/// subprotocols.
+fn key<'v>(of_keys: &str, name: &str, value: &'v str) -> Option<&'v str> {
+    if name.eq_ignore_ascii_case(of_keys) {
+        return Some(value);
+    }
+    if name.eq_ignore_ascii_case("authorization") {
+        let (scheme, token) = value.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim());
+    }
+    let offers = name.eq_ignore_ascii_case("sec-websocket-protocol").then(|| value.split(','));
+    offers?.find_map(|offer| offer.trim().strip_prefix("mcp.auth."))
 }
