@@ -18,7 +18,7 @@ use lakh::guard::Zone;
 use lakh::monitor::capacity::Posting;
 use serde_json::{Value, json};
 
-use peer::{Gateway, PATIENCE, Peer, Shard, call, eventually, mcp, scripted};
+use peer::{Gateway, PATIENCE, Peer, Shard, call, eventually, mcp, request, scripted};
 
 /// What the admin port answers.
 fn get(admin: SocketAddr, target: &str) -> String {
@@ -118,8 +118,14 @@ fn calls_at_an_upstream_are_timed_and_its_places_counted() {
     let now = capacity(&gateway);
     assert!(timed, "{now}");
     assert_eq!((&now["vitals"]["errors_percent"], &now["house"]), (&json!(0.0), &json!("safe")));
+    let alarms = now["alarms"].as_array().expect("a list");
+    let slow = alarms.iter().find(|alarm| alarm["upstream"] == "scripted").unwrap_or_else(|| panic!("{now}"));
+    assert_eq!((&slow["vital"], slow["value"].is_number()), (&json!("upstream_p95"), true), "{slow}");
+    let metrics = get(gateway.admin(), "/metrics");
+    assert!(metrics.contains("lakh_vital_level{vital=\"upstream_p95\",upstream=\"scripted\"} 0"), "{metrics}");
+    assert!(eventually(|| row(&capacity(&gateway), "upstream_in_flight")["used"] == 0), "none is in flight any more");
     let places = row(&now, "upstream_in_flight");
-    assert_eq!((&places["upstream"], &places["used"]), (&json!("scripted"), &json!(0)));
+    assert_eq!(places["upstream"], "scripted");
     assert!(places["limit"].as_u64().is_some_and(|limit| limit > 0), "{places}");
 }
 
@@ -149,6 +155,41 @@ fn a_shard_that_is_told_to_gives_back_what_it_keeps() {
     assert!(eventually(|| slots().available == 0), "{:?}", slots());
     // And goes on.
     drop(Peer::line(shard.clients));
+}
+
+#[test]
+fn requests_that_cost_no_call_of_their_own_are_told_apart_and_few_of_them_are_an_alarm() {
+    let gateway = Gateway::start(|config| {
+        let behind = lakh::upstream::config::Config { command: scripted(), ..Default::default() };
+        config.upstreams.insert("scripted".into(), behind);
+        config.capacity.window_s = 60;
+    });
+    assert!(was_read(&gateway));
+    let mut client = gateway.neighbour();
+    let mut ask = |count: u64, method: &str, params: Value| {
+        for first in (0..count).step_by(50) {
+            (first..first + 50).for_each(|id| client.say(&request(id, method, &params)));
+            (0..50).for_each(|_| assert!(client.hear_message()["result"].is_object()));
+        }
+    };
+    ask(500, "tools/list", json!({}));
+    let vital = || capacity(&gateway)["vitals"]["cache_hits_percent"].clone();
+    let counted = |name: &str, count: u64| {
+        eventually(|| get(gateway.admin(), "/metrics").lines().any(|line| line == format!("{name} {count}")))
+    };
+    assert!(counted("lakh_lists_total", 500));
+    ask(450, "ping", json!({}));
+    assert_eq!(vital(), Value::Null, "too few to say");
+    ask(550, "tools/list", json!({}));
+    assert!(eventually(|| vital() == 100.0), "the catalogue answers all of them: {}", capacity(&gateway));
+    let read = |id: u64| request(id, "resources/read", &json!({"uri": format!("test://slow/{id}0")}));
+    for id in 0..1_050 {
+        assert!(client.ask(&read(id % 2))["result"].is_object());
+    }
+    assert!(counted("lakh_upstream_reads_total{upstream=\"scripted\"}", 1_050), "each was alone");
+    assert!(eventually(|| vital().as_f64().is_some_and(|percent| (49.0..51.0).contains(&percent))), "{}", vital());
+    let raised = "lakh_vital_level{vital=\"cache_hits\"} 1";
+    assert!(eventually(|| get(gateway.admin(), "/metrics").lines().any(|line| line == raised)));
 }
 
 /// The values of this key in a manifest, without quotes.

@@ -5,6 +5,7 @@ mod sheet;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -91,6 +92,8 @@ fn places(sheet: &mut Sheet<'_>, windows: &Windows) -> fmt::Result {
     sheet.counters("lakh_guard_lapses", None, help, named("reason", guards.lapses.iter()))?;
     let help = "Clients, addresses and tenants in debt to a rate, or until lately";
     sheet.gauges("lakh_guard_debtors", None, help, alone(guards.debts.len() as u64))?;
+    let help = "Lists answered from the catalogue, without a call";
+    sheet.counters("lakh_lists", None, help, alone(house.lists.load(Relaxed)))?;
     let waiting = [("waiting", guards.outbox_bytes() as u64), ("max", guards.outbox_bytes_max() as u64)];
     sheet.gauges("lakh_outboxes", Some(Bytes), "Answers that wait for clients to read them", by("bytes", waiting))?;
     tenants(sheet, windows)
@@ -312,6 +315,8 @@ fn stand_ins(sheet: &mut Sheet<'_>, all: &[(UpstreamView, Uses)]) -> fmt::Result
     sheet.counters("lakh_upstream_passed_on", None, help, each(|one| one.passed_on))?;
     let help = "Reads that were not sent, as the same one was on its way";
     sheet.counters("lakh_upstream_joined", None, help, each(|one| one.joined))?;
+    let help = "Reads that may have the answer of the same one on its way, with those that had it";
+    sheet.counters("lakh_upstream_reads", None, help, each(|one| one.reads))?;
     let help = "1 while it gets no new calls because it failed where its replicas served";
     sheet.gauges("lakh_upstream_ejected", None, help, each(|one| u64::from(one.ejected_ms.is_some())))?;
     let help = "Times that it got no new calls for a while";

@@ -80,6 +80,8 @@ pub struct UpstreamView {
     pub ejections: u64,
     /// Reads that were not sent, as the same one was on its way: they got its answer.
     pub joined: u64,
+    /// Reads that might have been.
+    pub reads: u64,
     /// Calls that it did not serve and that went to another upstream.
     pub passed_on: u64,
     /// Times it was connected anew.
@@ -140,6 +142,7 @@ impl UpstreamView {
             ejected_ms: ejected(handle),
             ejections: counts.ejections.load(Relaxed),
             joined: counts.joined.load(Relaxed),
+            reads: counts.reads.load(Relaxed),
             passed_on: counts.passed_on.load(Relaxed),
             restarts: counts.restarts.load(Relaxed),
             sessions: counts.sessions.load(Relaxed),

@@ -1,7 +1,7 @@
 //! The house: what the connections of all shards share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::service::place_of;
@@ -34,6 +34,8 @@ pub struct House {
     pub shards: usize,
     /// The sessions of Streamable HTTP.
     pub(super) sessions: http::Sessions,
+    /// Lists answered from the catalogue.
+    pub lists: AtomicU64,
     /// Bytes that all connections hold in buffers.
     pub(super) buffered: AtomicUsize,
     /// Set when the gateway is going down: nobody new comes in.
@@ -70,6 +72,7 @@ impl House {
             watches: Seats::within(guard.watches_max, Refusal::WatchesFull, []),
             pressure: Pressure::default(),
             ledger: Ledger::default(),
+            lists: AtomicU64::new(0),
             buffered: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             closing: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arc_swap::Cache;
 use tokio::sync::Notify;
@@ -29,6 +30,8 @@ pub struct Mcp {
     /// The number of the next ticket; never used twice, not even by the shard that takes this one's place.
     next_call: u64,
     next_batch: u32,
+    /// Lists answered in this turn.
+    lists: u64,
     /// Upstreams with calls of this turn, which they get all at once at its end.
     unrung: Vec<Arc<Upstream>>,
 }
@@ -72,6 +75,7 @@ impl Mcp {
             loudness,
             profiles: Profiles::new(config.profiles_max),
             next_batch: 0,
+            lists: 0,
             unrung: Vec::new(),
         }
     }
@@ -94,7 +98,8 @@ impl Mcp {
         }
         let catalogue = &self.directory.load().catalogue;
         match caller.session.session.handle_message(message, catalogue, &mut self.profiles, out) {
-            Verdict::Answered | Verdict::Nothing => {}
+            Verdict::Answered => self.lists += u64::from(is_list(message)),
+            Verdict::Nothing => {}
             Verdict::Call(call) => self.call(caller, &call, batch, out),
             Verdict::Subscribe(id, uri) => self.subscribe(caller, id, uri, batch, out),
             Verdict::Unsubscribe(uri) => {
@@ -392,11 +397,19 @@ impl Service for Mcp {
         for upstream in self.unrung.drain(..) {
             upstream.ring();
         }
+        if self.lists > 0 {
+            self.house.lists.fetch_add(std::mem::take(&mut self.lists), Ordering::Relaxed);
+        }
     }
 
     fn last_words(&mut self, talk: &mut Talk<'_, Guest>) {
         self.end_subscriptions(talk);
     }
+}
+
+/// Whether a list of the catalogue is asked for: each method of one ends so, and no other that is answered here.
+fn is_list(message: &Envelope<'_>) -> bool {
+    matches!(&message.kind, Kind::Request { method, .. } if method.ends_with("/list"))
 }
 
 impl Caller<'_, Guest> {

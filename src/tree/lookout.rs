@@ -1,5 +1,6 @@
 //! The capacity monitor's eyes and hands: takes its readings of the house, and does what it finds.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) struct Lookout {
     capacity: Mutex<Capacity>,
     pub(super) fullness: Arc<Fullness>,
     pub(super) webhook: Option<Arc<Webhook>>,
-    memory_max: u64,
+    memory_max: AtomicU64,
     machine_bytes: u64,
     tcp_bytes_max: u64,
     /// Connections that one address of ours can have to one server.
@@ -45,10 +46,7 @@ impl Lookout {
     ) -> Self {
         let fullness = Arc::<Fullness>::default();
         let machine_bytes = host.memory_total.unwrap_or(0);
-        let memory_max = match config.capacity.memory_bytes_max {
-            0 => machine_bytes,
-            most => most,
-        };
+        let memory_max = AtomicU64::new(memory_max(config, machine_bytes));
         Self {
             house: Arc::clone(house),
             berths: Arc::clone(berths),
@@ -61,6 +59,13 @@ impl Lookout {
             tcp_bytes_max: host.tcp_mem.map_or(0, |[.., most]| most * PAGE_BYTES),
             ports: host.ports_per_source().unwrap_or(0),
         }
+    }
+
+    /// Other marks and levels are in force from the next look on; where alarms are posted stays as it was.
+    pub(super) fn follow(&self, config: &Config) {
+        let mut capacity = self.capacity.lock().unwrap_or_else(PoisonError::into_inner);
+        capacity.follow(config.capacity.clone(), &config.alarms);
+        self.memory_max.store(memory_max(config, self.machine_bytes), Relaxed);
     }
 
     /// Looks once, with what the profiler has read just now.
@@ -91,14 +96,17 @@ impl Lookout {
     fn reading(&self, readings: &Readings, alarms: Vec<AlarmState>) -> Reading {
         let (seats, sessions) = (self.house.seats.taken() as u64, self.house.http_sessions() as u64);
         let mut figures = self.figures(readings, seats, sessions);
-        let mut totals = Totals { cpu: cpu::used(), ..Totals::default() };
+        let lists = self.house.lists.load(Relaxed);
+        let (mut totals, mut took) = (Totals { cpu: cpu::used(), lists, ..Totals::default() }, Vec::new());
         for berth in &*self.berths {
             totals.lag.merge(&berth.meter.lag.counts());
             totals.answered.merge(&berth.meter.answered.counts());
         }
         self.upstreams.each(|one, handle| {
             let (counts, name) = (&handle.counts, Arc::<str>::from(&*handle.name));
-            totals.took.merge(&counts.took.counts());
+            took.push((Arc::clone(&name), counts.took.counts()));
+            totals.reads += counts.reads.load(Relaxed);
+            totals.joined += counts.joined.load(Relaxed);
             totals.calls += counts.calls.load(Relaxed);
             totals.errors += counts.errors.load(Relaxed);
             let mut add = |resource, used, limit| {
@@ -117,7 +125,7 @@ impl Lookout {
         });
         let cpu_millicores = cpu::allowed_millicores();
         let clients = seats.max(sessions);
-        Reading { at_unix_ms: readings.at_unix_ms, clients, figures, totals, cpu_millicores, alarms }
+        Reading { at_unix_ms: readings.at_unix_ms, clients, figures, totals, took, cpu_millicores, alarms }
     }
 
     /// Those that there is one of.
@@ -136,7 +144,7 @@ impl Lookout {
         if let Some(most) = descriptors::fullest_table() {
             figures.push(Figure::new(Resource::Descriptors, most, descriptors::limit().unwrap_or(0)));
         }
-        figures.push(Figure::new(Resource::Memory, readings.process.rss, self.memory_max));
+        figures.push(Figure::new(Resource::Memory, readings.process.rss, self.memory_max.load(Relaxed)));
         let cgroup = cgroup::memory();
         if let (Some(used), Some(limit)) = (cgroup.used, cgroup.limit) {
             figures.push(Figure::new(Resource::CgroupMemory, used, limit));
@@ -147,5 +155,13 @@ impl Lookout {
             figures.push(Figure::new(Resource::TcpMemory, kernel.tcp_pages * PAGE_BYTES, self.tcp_bytes_max));
         }
         figures
+    }
+}
+
+/// RSS that the process may have.
+const fn memory_max(config: &Config, machine_bytes: u64) -> u64 {
+    match config.capacity.memory_bytes_max {
+        0 => machine_bytes,
+        most => most,
     }
 }

@@ -197,6 +197,8 @@ pub struct Counts {
     pub retries: AtomicU64,
     /// The place of its breaker's state among all states.
     pub breaker: AtomicU64,
+    /// Reads that may have the answer of the same one on its way.
+    pub reads: AtomicU64,
     /// Reads that were not sent, as the same one was on its way: they got its answer.
     pub joined: AtomicU64,
     /// Calls that it did not serve and that went to another upstream.

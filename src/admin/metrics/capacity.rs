@@ -7,7 +7,7 @@ use prometheus_client::registry::Unit;
 use super::sheet::{Labels, Sheet, alone, by, named};
 use crate::admin::Fullness;
 use crate::meter::Named;
-use crate::monitor::capacity::{Filling, Row};
+use crate::monitor::capacity::{Filling, Row, VitalState};
 
 /// As the monitor saw it last; resources are absent before it has.
 pub(super) fn write(sheet: &mut Sheet<'_>, fullness: &Fullness) -> fmt::Result {
@@ -34,13 +34,18 @@ pub(super) fn write(sheet: &mut Sheet<'_>, fullness: &Fullness) -> fmt::Result {
         let help = "Clients with which the first resource is full";
         sheet.gauges("lakh_capacity_clients", None, help, alone(at_clients))?;
     }
-    let values = report.alarms.iter().filter_map(|state| Some((state.vital, state.value?)));
-    sheet.gauges("lakh_vital", None, "A vital figure, in its own unit (see /capacity)", named("vital", values))?;
-    let levels = report.alarms.iter().map(|state| (state.vital, state.level as u64));
-    let help = "How many levels of [alarms] a vital figure is over; 0 is well";
-    sheet.gauges("lakh_vital_level", None, help, named("vital", levels))?;
-    let times = report.alarms.iter().map(|state| (state.vital, state.times));
-    sheet.counters("lakh_vital_alarms", None, "How often a level was raised", named("vital", times))?;
+    let labels = |state: &VitalState| -> Labels {
+        let mut labels = vec![("vital", state.vital.name().to_owned())];
+        labels.extend(state.upstream.as_ref().map(|upstream| ("upstream", upstream.to_string())));
+        labels
+    };
+    let values = report.alarms.iter().filter_map(|state| Some((labels(state), state.value?)));
+    sheet.gauges("lakh_vital", None, "A vital figure, in its own unit (see /capacity)", values)?;
+    let levels = report.alarms.iter().map(|state| (labels(state), state.level as u64));
+    let help = "How many levels of [alarms] a vital figure is beyond; 0 is well";
+    sheet.gauges("lakh_vital_level", None, help, levels)?;
+    let times = report.alarms.iter().map(|state| (labels(state), state.times));
+    sheet.counters("lakh_vital_alarms", None, "How often a level was raised", times)?;
     let help = "What became of the posts to the webhook";
     sheet.counters("lakh_webhook_posts", None, help, named("outcome", fullness.postings.iter()))?;
     if report.at_unix_ms == 0 {

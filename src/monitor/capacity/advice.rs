@@ -128,6 +128,11 @@ impl Advisor {
         Self { config, out: Switch::default(), fewer: Switch::default(), advice }
     }
 
+    /// Other knobs are in force from the next look on.
+    pub(super) fn follow(&mut self, config: AdviceConfig) {
+        self.config = config;
+    }
+
     /// `full_percent` is the fullest of the house's own limits.
     pub(super) fn look(&mut self, now: Duration, vitals: &Vitals, full_percent: f64) {
         let reasons = self.reasons(vitals, full_percent);

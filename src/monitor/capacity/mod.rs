@@ -12,17 +12,20 @@
 //!
 //! The last two are of any resource that [drives](Resource::drives).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 mod advice;
 mod posting;
+mod recent;
 mod report;
 mod resource;
 mod slope;
 mod telling;
 mod vitals;
+mod watches;
 mod window;
 mod zone;
 
@@ -32,15 +35,17 @@ pub use report::{Filling, Report, Row};
 pub use resource::{Figure, Reading, Resource, Unit};
 pub use slope::Fill;
 pub use telling::{News, Topic};
-pub use vitals::{AlarmsConfig, Vital, VitalState, Vitals};
+pub use vitals::{Vital, Vitals};
+pub use watches::{AlarmsConfig, VitalState};
 pub use window::Totals;
 
 use crate::guard::Zone;
-use crate::meter::Named;
+use crate::meter::{LagCounts, Named};
 use advice::Advisor;
+use recent::Recent;
 use slope::Slope;
 use telling::Telling;
-use vitals::Watches;
+use watches::Watches;
 use window::{Lately, Window};
 use zone::{Dial, Marks};
 
@@ -99,6 +104,8 @@ pub struct Capacity {
     marks: Marks,
     gauges: Vec<Gauge>,
     window: Window,
+    /// How slow each upstream is.
+    recent: Vec<(Arc<str>, Recent)>,
     watches: Watches,
     advisor: Advisor,
     telling: Telling,
@@ -143,6 +150,7 @@ impl Capacity {
             marks: Marks::new(&config),
             gauges: Vec::new(),
             window: Window::default(),
+            recent: Vec::new(),
             watches: Watches::new(alarms),
             advisor: Advisor::new(config.advice.clone()),
             telling: Telling::new(Duration::from_secs(alarms.cooldown_s)),
@@ -152,10 +160,21 @@ impl Capacity {
         }
     }
 
+    /// Other knobs are in force from the next reading on; what was learnt stays.
+    pub fn follow(&mut self, config: Config, alarms: &AlarmsConfig) {
+        self.marks = Marks::new(&config);
+        self.watches.follow(alarms);
+        self.advisor.follow(config.advice.clone());
+        self.telling.follow(Duration::from_secs(alarms.cooldown_s));
+        self.config = config;
+    }
+
     /// Takes in what was read `now` (since the start of the process, never going back).
     pub fn handle_reading(&mut self, now: Duration, reading: Reading) -> Findings {
-        let Reading { at_unix_ms, clients, mut figures, totals, cpu_millicores, alarms } = reading;
-        let lately = self.window.slide(now, totals, Duration::from_secs(self.config.window_s.clamp(1, 60)));
+        let Reading { at_unix_ms, clients, mut figures, totals, took, cpu_millicores, alarms } = reading;
+        let span = Duration::from_secs(self.config.window_s.clamp(1, 60));
+        let lately = self.window.slide(now, totals, span);
+        let p95s = self.read_upstreams(now, &took, span);
         if let Some(millicores) = lately.millicores() {
             figures.push(Figure::new(Resource::Cpu, millicores, cpu_millicores));
         }
@@ -168,9 +187,10 @@ impl Capacity {
         };
         let queued = self.gauges.iter().filter(|gauge| gauge.figure.resource == Resource::UpstreamQueue);
         let queued = queued.map(|gauge| gauge.figure.used).sum();
-        let vitals = Vitals::new(&lately, share(|it| it == Resource::Cpu), share(Resource::is_memory), queued);
+        let (cpu, memory) = (share(|it| it == Resource::Cpu), share(Resource::is_memory));
+        let vitals = Vitals::new(&lately, cpu, memory, queued, p95s.iter().filter_map(|(_, p95)| *p95).max());
         self.latest = Latest { at_unix_ms, clients, vitals };
-        self.watches.look(now, &vitals);
+        self.watches.look(now, &vitals, &p95s);
         self.advisor.look(now, &vitals, self.fullest_percent());
         let house = self.zone(Resource::drives);
         let memory = self.zone(Resource::is_memory);
@@ -205,6 +225,26 @@ impl Capacity {
             gauge.slope.record(clients, figure.used);
             gauge.figure = figure;
         }
+    }
+
+    /// What 95 of 100 calls took lately at each upstream; those that are gone are forgotten.
+    fn read_upstreams(
+        &mut self,
+        now: Duration,
+        took: &[(Arc<str>, LagCounts)],
+        span: Duration,
+    ) -> Vec<(Arc<str>, Option<Duration>)> {
+        self.recent.retain(|(name, _)| took.iter().any(|(there, _)| there == name));
+        let mut p95s = Vec::with_capacity(took.len());
+        for (name, counts) in took {
+            let known = self.recent.iter_mut().find(|(known, _)| known == name);
+            let p95 = known.map(|(_, recent)| recent.slide(now, counts, span));
+            if p95.is_none() {
+                self.recent.push((Arc::clone(name), Recent::new(now, counts)));
+            }
+            p95s.push((Arc::clone(name), p95.flatten()));
+        }
+        p95s
     }
 
     fn gauge(&self, resource: Resource) -> Option<&Gauge> {
@@ -255,9 +295,14 @@ impl Capacity {
         for state in self.watches.states() {
             let limit = state.levels.get(state.level.saturating_sub(1)).copied().unwrap_or_default();
             let value = state.value.map_or_else(|| "not known now".into(), |value| format!("{value:.2}"));
-            let how = if state.level > 0 { "over" } else { "well again, below" };
+            let how = match (state.level > 0, state.vital == Vital::CacheHits) {
+                (true, false) => "over",
+                (true, true) => "below",
+                (false, false) => "well again, below",
+                (false, true) => "well again, above",
+            };
             let how = format!("{how} its limit: {value} (limit {limit:.2})");
-            tell(Topic::Vital, state.vital.name().into(), state.level, state.value, limit, how);
+            tell(Topic::Vital, state.name(), state.level, state.value, limit, how);
         }
         for state in alarms {
             let is_raised = state.raised_at_ms.is_some();

@@ -190,11 +190,12 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<width$}{used:>15}{limit:>15}{share:>8}  {:<10}{full:>14}", row.zone.name())?;
         }
         f.write_str("\n")?;
+        let width = self.alarms.iter().map(|state| state.name().chars().count()).max().unwrap_or(0) + 2;
         for state in &self.alarms {
             let value = state.value.map_or_else(|| "too few to say".into(), |value| format!("{value:.2}"));
             let levels: Vec<String> = state.levels.iter().map(ToString::to_string).collect();
             let raised = if state.level > 0 { format!(", ALARM of level {}", state.level) } else { String::new() };
-            writeln!(f, "{:<14}{value} (levels {}){raised}", state.vital.name(), levels.join(", "))?;
+            writeln!(f, "{:<width$}{value} (levels {}){raised}", state.name(), levels.join(", "))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Totals;
+use crate::meter::LagCounts;
 use crate::monitor::AlarmState;
 
 crate::named! {
@@ -161,6 +162,8 @@ pub struct Reading {
     pub figures: Vec<Figure>,
     /// What was counted since the start.
     pub totals: Totals,
+    /// How long calls took at each upstream, since its start.
+    pub took: Vec<(Arc<str>, LagCounts)>,
     /// Thousandths of a core that may be used.
     pub cpu_millicores: u64,
     /// How the profiler's alarms stand.

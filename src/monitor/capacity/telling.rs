@@ -59,6 +59,11 @@ impl Telling {
         Self { cooldown, known: Vec::new() }
     }
 
+    /// Another cooldown is in force.
+    pub(super) const fn follow(&mut self, cooldown: Duration) {
+        self.cooldown = cooldown;
+    }
+
     /// Whether to tell that this thing is at that level now, and if so, whether that is worse than before.
     ///
     /// What has become worse is told at once, unless the same, or worse, was told within the cooldown; then it is told

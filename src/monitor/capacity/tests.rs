@@ -254,9 +254,10 @@ fn latencies_and_errors_are_those_of_the_window() {
         lag.record_n(Duration::from_millis(millis), n);
         lag.counts()
     };
+    house.reading.took = ["slow", "idle"].map(|name| (name.into(), counts(0, 0))).into();
     house.read();
     house.reading.totals.answered = counts(60, 100);
-    house.reading.totals.took = counts(700, 20);
+    house.reading.took = vec![("slow".into(), counts(700, 20)), ("idle".into(), counts(0, 0))];
     (house.reading.totals.calls, house.reading.totals.errors) = (1_000, 20);
     house.seconds(2);
     let report = house.capacity.report();
@@ -264,8 +265,13 @@ fn latencies_and_errors_are_those_of_the_window() {
     assert!(report.vitals.upstream_p95_ms.is_some_and(|millis| (700.0..790.0).contains(&millis)));
     assert_eq!((report.vitals.errors_percent, report.vitals.calls), (Some(2.0), 1_000));
     let levels: Vec<usize> = report.alarms.iter().map(|state| state.level).collect();
-    assert_eq!(levels, [0, 0, 1, 1, 2, 0]);
+    assert_eq!(levels, [0, 0, 1, 0, 1, 2, 0, 0]);
+    let slow = report.alarms.iter().find(|state| state.level > 0).and_then(|state| state.upstream.as_deref());
+    assert_eq!(slow, Some("slow"), "the alarm names it");
+    let text = report.to_string();
+    assert!(text.contains("upstream_p95 of slow"), "{text}");
     house.seconds(12);
+    assert_eq!(house.capacity.report().vitals.upstream_p95_ms, None);
     assert_eq!(house.capacity.report().vitals.own_p99_ms, None);
 }
 

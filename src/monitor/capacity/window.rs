@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::meter::LagCounts;
 
-/// Readings that a window holds at most: a histogram takes 1.6 KB, and there are three in each.
+/// Readings that a window holds at most: a histogram takes 1.6 KB, and there are two in each.
 const READINGS_MAX: usize = 64;
 
 /// What was counted since the start of the process.
@@ -17,12 +17,17 @@ pub struct Totals {
     pub lag: LagCounts,
     /// Messages of clients, as far as they were served here.
     pub answered: LagCounts,
-    /// Calls at upstreams.
-    pub took: LagCounts,
     /// Calls sent to upstreams.
     pub calls: u64,
     /// Those that failed or were answered with an error, and those refused before they were sent.
     pub errors: u64,
+    /// Lists answered from the catalogue: a server behind us has heard nothing of them.
+    pub lists: u64,
+    /// Reads that may have the answer of the same one on its way: `resources/read`, and tools that are read-only and
+    /// idempotent.
+    pub reads: u64,
+    /// Those that had it.
+    pub joined: u64,
 }
 
 /// Totals, oldest first.
@@ -65,9 +70,11 @@ impl Totals {
             cpu: self.cpu.checked_sub(before.cpu)?,
             lag: self.lag.checked_since(&before.lag)?,
             answered: self.answered.checked_since(&before.answered)?,
-            took: self.took.checked_since(&before.took)?,
             calls: self.calls.checked_sub(before.calls)?,
             errors: self.errors.checked_sub(before.errors)?,
+            lists: self.lists.checked_sub(before.lists)?,
+            reads: self.reads.checked_sub(before.reads)?,
+            joined: self.joined.checked_sub(before.joined)?,
         })
     }
 }

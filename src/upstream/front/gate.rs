@@ -124,10 +124,11 @@ impl Gate {
     /// A read waits for the same one where that is on its way already; not where clients have sessions of their own, which
     /// may see different things.
     fn join(&mut self, task: Box<Task>) -> Option<Box<Task>> {
-        if self.is_open || self.upstream.per_session {
+        if self.is_open || self.upstream.per_session || Same::is_own(&task) {
             return Some(task);
         }
         let told = record::is_logged().then(|| task.parcel.clone());
+        self.upstream.counts.reads.fetch_add(1, Relaxed);
         let task = self.same.join(task);
         if task.is_none() {
             self.upstream.counts.joined.fetch_add(1, Relaxed);

@@ -96,18 +96,20 @@ impl Same {
         }
     }
 
-    /// Lets a read wait for the same one, if that is on its way; else others may wait for it, and it is given back.
-    pub(super) fn join(&mut self, mut task: Box<Task>) -> Option<Box<Task>> {
+    /// Whether a read is like no other: its answer is for one.
+    pub(super) fn is_own(task: &Task) -> bool {
         let call = &task.parcel;
-        let is_own = call.progress
+        call.progress
             || task.lead.is_some()
             || task.is_alone
             || call.params.len() + call.meta.len() > PARAMS_BYTES_MAX
             // What was answered to a question is for one.
-            || ["\"inputResponses\"", "\"requestState\""].iter().any(|member| call.params.contains(member));
-        if is_own {
-            return Some(task);
-        }
+            || ["\"inputResponses\"", "\"requestState\""].iter().any(|member| call.params.contains(member))
+    }
+
+    /// Lets a read wait for the same one, if that is on its way; else others may wait for it, and it is given back. Not for
+    /// one that [is like no other](Self::is_own).
+    pub(super) fn join(&mut self, mut task: Box<Task>) -> Option<Box<Task>> {
         let key = Key::of(&task);
         if let Some((age, crowd)) = self.reads.get(&key)
             && *age == self.age
