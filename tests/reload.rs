@@ -183,6 +183,25 @@ fn what_waits_for_a_restart_is_named() {
 }
 
 #[test]
+fn marks_and_levels_of_alarms_change_and_where_they_are_posted_does_not() {
+    let gateway = Reloadable::start("alarms", "");
+    let told =
+        |what: &str| serde_json::from_str::<Value>(&gateway.ask("GET", "/capacity").1).expect("JSON")[what].clone();
+    let zone_of_memory = || told("memory");
+    assert!(eventually(|| told("at_unix_ms") != 0) && zone_of_memory() == "safe");
+    let knobs = "[capacity]\nmemory_bytes_max = 1\n[alarms]\ncpu_percent = [1, 2, 3]\nwebhook = \"http://127.0.0.1:9/\"\n\
+                 [monitor]\nlag_max_ms = 7\ninterval_ms = 5\n";
+    let answer = gateway.reload(knobs);
+    assert_eq!(answer["applied"], json!(["alarms.cpu_percent", "capacity.memory_bytes_max", "monitor.lag_max_ms"]));
+    assert_eq!(answer["left"], json!(["alarms.webhook", "monitor.interval_ms"]));
+    assert!(eventually(|| zone_of_memory() == "emergency"));
+    let levels = || told("alarms").as_array().expect("a list").first().map(|alarm| alarm["levels"].clone());
+    assert!(eventually(|| levels() == Some(json!([1.0, 2.0, 3.0]))), "{:?}", levels());
+    let limits = gateway.ask("GET", "/profile").1;
+    assert!(limits.contains("loop_lag") && limits.contains("\"limit\":7.0"), "{limits}");
+}
+
+#[test]
 fn a_hangup_is_a_word_to_reload_too() {
     let gateway = Reloadable::start("hangup", "");
     let mut client = Peer::line(gateway.lakh.clients);

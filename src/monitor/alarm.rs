@@ -85,6 +85,11 @@ impl Alarms {
         }
     }
 
+    /// Other limits are in force; what is raised is judged by them from the next readings on.
+    pub(super) fn follow(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
     /// Judges the figures of now; returns what was raised or cleared by them.
     pub(super) fn judge(&mut self, now: Duration, snapshot: &Snapshot, growth: &Growth) -> Vec<AlarmChange> {
         let crowded = snapshot.connections >= self.config.bytes_per_connection_from;

@@ -77,6 +77,20 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// This with the other's limits of alarms: the knobs that a running profiler can follow.
+    #[must_use]
+    pub fn following(&self, other: &Self) -> Self {
+        Self {
+            interval_ms: self.interval_ms,
+            snapshots_kept: self.snapshots_kept,
+            marks: self.marks.clone(),
+            trend_window_s: self.trend_window_s,
+            ..other.clone()
+        }
+    }
+}
+
 /// The memory profiler of a gateway: give it readings at the configured interval, ask it for the report.
 pub struct Profiler {
     config: Config,
@@ -97,6 +111,14 @@ impl Profiler {
             latest: None,
             config,
         }
+    }
+
+    /// Other limits of the alarms are in force. How often readings are kept, how many, and how far back the trend looks, is
+    /// not changed: see [`Config::following`].
+    pub fn follow(&mut self, config: &Config) {
+        self.config = self.config.following(config);
+        self.trend.follow(&self.config);
+        self.alarms.follow(&self.config);
     }
 
     /// Takes in what was read `now` (since the start of the process, never going back), and tells what it changed.

@@ -91,6 +91,11 @@ impl Trend {
         }
     }
 
+    /// Another limit is in force.
+    pub(super) fn follow(&mut self, config: &Config) {
+        self.limit_mb_per_hour = config.growth_max_mb_per_hour;
+    }
+
     /// Takes in a sample; those that come closer together than the window needs are skipped.
     pub(super) fn record(&mut self, now: Duration, rss: u64, connections: u64) {
         let step = self.window / SAMPLES;

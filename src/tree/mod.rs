@@ -75,6 +75,7 @@ pub struct Tree {
     upstreams: Arc<Upstreams>,
     reloader: Arc<Reloader>,
     lookout: Arc<Lookout>,
+    profiler: Arc<Mutex<Profiler>>,
     given_up: Mutex<mpsc::Receiver<String>>,
     common: Arc<CommonDescriptors>,
     ports: Arc<Ports>,
@@ -140,6 +141,7 @@ impl Tree {
         let embedded = Embedded::new(Arc::new(tools), services.upstreams.handle().clone(), plan.shards);
         let upstreams = Arc::new(Upstreams::new(&supervisor, &services, &berths, &house, embedded)?);
         let lookout = Arc::new(Lookout::new(&config, &host, config.webhook()?, &house, &berths, &upstreams));
+        let profiler = Arc::new(Mutex::new(Profiler::new(config.monitor.clone())));
         let ending = Arc::clone(&ground.ending);
         let mut common = CommonDescriptors::now()?;
         if let Some(Predecessor(stream)) = &predecessor {
@@ -157,11 +159,14 @@ impl Tree {
                 ground,
                 upstreams: Arc::clone(&upstreams),
                 house: Arc::clone(&house),
+                lookout: Arc::clone(&lookout),
+                profiler: Arc::clone(&profiler),
                 in_force: Mutex::new(config.clone()),
             }),
             house,
             upstreams,
             lookout,
+            profiler,
             given_up: Mutex::new(given_up),
             common: Arc::new(common),
             admin: ports.admin.local_addr()?,
@@ -273,10 +278,9 @@ impl Tree {
     /// Inner services first: whoever serves clients starts last.
     fn start(&self, ending: &AtomicBool) -> Result<(), Unstarted> {
         let config = &self.config;
-        let profiler = Arc::new(Mutex::new(Profiler::new(config.monitor.clone())));
-        self.start_profiler(&profiler)?;
+        self.start_profiler()?;
         self.start_webhook()?;
-        self.start_admin(config, profiler)?;
+        self.start_admin(config)?;
         self.start_embedded()?;
         self.upstreams.start_catalogue().map_err(Unstarted::Child)?;
         self.upstreams.apply(config, config.upstreams()?).map_err(Unstarted::Child)?;

@@ -1,5 +1,5 @@
 //! A changed configuration, put in force while clients stay: the upstreams, the catalogue, the guards with their plans and
-//! tenants, the log. What else has changed waits for a restart, and is named.
+//! tenants, the marks and levels of alarms, the log. What else has changed waits for a restart, and is named.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 
 use super::inherit::Inherited;
+use super::lookout::Lookout;
 use super::upstreams::{Changes, Upstreams};
 use crate::admin::Unreloaded;
 use crate::config::{Config, Unfit};
 use crate::conn::House;
 use crate::guard;
 use crate::meter::Host;
+use crate::monitor::Profiler;
+use crate::monitor::capacity::AlarmsConfig;
 
 /// What the program around a tree lends it.
 #[derive(Default)]
@@ -49,6 +52,8 @@ pub(super) struct Reloader {
     pub(super) ground: Ground,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) house: Arc<House>,
+    pub(super) lookout: Arc<Lookout>,
+    pub(super) profiler: Arc<Mutex<Profiler>>,
     pub(super) in_force: Mutex<Config>,
 }
 
@@ -76,6 +81,8 @@ impl Reloader {
         for tenant in gone {
             tracing::warn!(tenant, "is no tenant any more; for its clients who are in, `plans.default` is in force");
         }
+        self.lookout.follow(&next);
+        self.profiler.lock().unwrap_or_else(PoisonError::into_inner).follow(&next.monitor);
         told.left = wanted.difference(&next);
         told.applied = next.difference(&in_force).into_iter().filter(|knob| !knob.starts_with("upstreams.")).collect();
         told.upstreams = self.upstreams.apply(&next, ones).map_err(Unreloaded::Broken)?;
@@ -101,5 +108,13 @@ fn following(in_force: &Config, wanted: &Config) -> Config {
         debtors_max: in_force.guard.debtors_max,
         ..wanted.guard.clone()
     };
+    next.capacity = wanted.capacity.clone();
+    next.alarms = AlarmsConfig {
+        // Who posts them is a child of the tree, or is not there.
+        webhook: in_force.alarms.webhook.clone(),
+        webhook_tries: in_force.alarms.webhook_tries,
+        ..wanted.alarms.clone()
+    };
+    next.monitor = in_force.monitor.following(&wanted.monitor);
     next
 }

@@ -14,7 +14,7 @@ use crate::admin::{self, Unreloaded, Windows};
 use crate::config::Config;
 use crate::conn::House;
 use crate::meter::{ProcessMemory, ShardMeter};
-use crate::monitor::{LagWindow, Profiler, Readings};
+use crate::monitor::{LagWindow, Readings};
 
 /// How often the profiler gets readings; it keeps what its knobs ask for, and a report is never older than this.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -48,8 +48,9 @@ impl Tree {
         self.supervise("upstreams", "embedded", life)
     }
 
-    pub(super) fn start_profiler(&self, profiler: &Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
-        let (services, berths, profiler) = (Arc::clone(&self.services), Arc::clone(&self.berths), Arc::clone(profiler));
+    pub(super) fn start_profiler(&self) -> Result<(), Unstarted> {
+        let (services, berths) = (Arc::clone(&self.services), Arc::clone(&self.berths));
+        let profiler = Arc::clone(&self.profiler);
         let lookout = Arc::clone(&self.lookout);
         let began = Instant::now();
         let life = move |running: &dyn Fn()| {
@@ -89,7 +90,7 @@ impl Tree {
         self.supervise("services", "webhook", life)
     }
 
-    pub(super) fn start_admin(&self, config: &Config, profiler: Arc<Mutex<Profiler>>) -> Result<(), Unstarted> {
+    pub(super) fn start_admin(&self, config: &Config) -> Result<(), Unstarted> {
         let (supervisor, upstreams) = (Arc::downgrade(&self.supervisor), Arc::downgrade(&self.upstreams));
         let reloader = Arc::downgrade(&self.reloader);
         let windows = Arc::new(Windows {
@@ -103,7 +104,7 @@ impl Tree {
                 let reloaded = reloader.upgrade().ok_or(Unreloaded::NoSource)?.reload()?;
                 Ok(serde_json::to_string(&reloaded).unwrap_or_default())
             }),
-            profiler,
+            profiler: Arc::clone(&self.profiler),
             fullness: Arc::clone(&self.lookout.fullness),
             ready: Arc::clone(&self.ready),
             version: env!("CARGO_PKG_VERSION"),
