@@ -2,25 +2,29 @@
 //!
 //! Calls in flight are no part of it: their tickets live in this process, so they are answered before, or cancelled.
 //!
-//! Format 1, numbers little endian: `format 1 · stage 1`, then for lines `searched 4`, for a WebSocket
+//! Format 2, numbers little endian: `format 1 · stage 1`, then for lines `searched 4`, for a WebSocket
 //! `decoder 9`; `admitted 4 · heard 4 · incomplete 4 · stuck 4` (ticks ago, [`Tick::MAX`] for never) ·
-//! `messages 4 · pings 1 · paused 1 · session` (mcp/snapshot.rs) `· inbound · assembly · outbox` (each `length 4 · bytes`).
+//! `messages 4 · pings 1 · paused 1 · tenant` (`length 1 · name`, none for everybody) `· session` (mcp/snapshot.rs) `· inbound ·
+//! assembly · outbox` (each `length 4 · bytes`). A tenant is told by its name: its number is another elsewhere.
 
 use super::connection::{Active, Connection, Stage};
 use super::service::Service;
 use super::{Connections, Guest, calls::Calls};
 use crate::actor::Tick;
+use crate::guard::Tenant;
 use crate::mcp::snapshot::{self, Unreadable};
 use crate::mcp::{Profiles, Session};
 use crate::pool::Key;
 use crate::wire::{line, ws};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// All that must be known to go on with a client elsewhere, but for its socket and its calls in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     place: Place,
+    /// The name of the tenant on whose account it is here; empty for everybody.
+    tenant: Box<str>,
     session: Session,
     /// Ticks since it was admitted, and since bytes came.
     ages: [Tick; 2],
@@ -44,8 +48,9 @@ enum Place {
 }
 
 impl Snapshot {
-    /// The connection as of `now`; nothing for one that is told to go, or waits in the lobby to be told.
-    pub(super) fn of(conn: &Connection<Guest>, now: Tick) -> Option<Self> {
+    /// The connection as of `now`, of the tenant of that name; nothing for one that is told to go, or waits in the lobby to be
+    /// told.
+    pub(super) fn of(conn: &Connection<Guest>, tenant: &str, now: Tick) -> Option<Self> {
         let place = match &conn.stage {
             _ if conn.refused.is_some() => return None,
             // Its answers, streams and session live on in other ways: the client comes back for them.
@@ -59,6 +64,7 @@ impl Snapshot {
         let copy = |part: fn(&Active) -> &[u8]| active.map_or_else(Vec::new, |active| part(active).to_vec());
         Some(Self {
             place,
+            tenant: tenant.into(),
             session: conn.session.session.clone(),
             ages: [ago(conn.admitted), ago(conn.heard)],
             waits: active.map_or([None; 2], |active| [active.incomplete_since.map(ago), active.stuck_since.map(ago)]),
@@ -71,7 +77,8 @@ impl Snapshot {
         })
     }
 
-    /// Puts a connection that was just admitted where the one of the snapshot was.
+    /// Puts a connection that was just admitted where the one of the snapshot was; on whose account it is here is for the caller
+    /// to say.
     pub(super) fn restore(self, conn: &mut Connection<Guest>, now: Tick) {
         let then = |ago: Tick| now.wrapping_sub(ago);
         conn.stage = match self.place {
@@ -110,7 +117,9 @@ impl Snapshot {
         for number in self.ages.into_iter().chain(waits).chain([self.messages_in]) {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        out.extend_from_slice(&[self.pinged, u8::from(self.paused)]);
+        debug_assert!(self.tenant.len() <= usize::from(u8::MAX), "config keeps names below 33 bytes");
+        out.extend_from_slice(&[self.pinged, u8::from(self.paused), self.tenant.len() as u8]);
+        out.extend_from_slice(self.tenant.as_bytes());
         snapshot::encode(&self.session, out);
         for part in [&self.inbound, &self.assembly, &self.outbox] {
             debug_assert!(u32::try_from(part.len()).is_ok(), "config keeps messages and outboxes below 4 GiB");
@@ -138,7 +147,9 @@ impl Snapshot {
         let ages = [number(&mut rest)?, number(&mut rest)?];
         let waits = [number(&mut rest)?, number(&mut rest)?].map(|ticks| (ticks != Tick::MAX).then_some(ticks));
         let messages_in = number(&mut rest)?;
-        let [pinged, paused] = take(&mut rest)?;
+        let [pinged, paused, length] = take(&mut rest)?;
+        let (tenant, rest) = rest.split_at_checked(length.into()).ok_or(Unreadable::Short)?;
+        let tenant = std::str::from_utf8(tenant).map_err(|_| Unreadable::Field("tenant"))?.into();
         let (session, mut rest) = snapshot::decode(rest, profiles)?;
         let [inbound, assembly, outbox] = [part(&mut rest)?, part(&mut rest)?, part(&mut rest)?];
         let paused = match paused {
@@ -146,7 +157,7 @@ impl Snapshot {
             1 => true,
             _ => return Err(Unreadable::Field("pause mark")),
         };
-        let read = Self { place, session, ages, waits, messages_in, pinged, paused, inbound, assembly, outbox };
+        let read = Self { place, tenant, session, ages, waits, messages_in, pinged, paused, inbound, assembly, outbox };
         read.check(rest)
     }
 
@@ -172,13 +183,23 @@ impl<S: Service<Session = Guest>> Connections<S> {
     /// The snapshot of one connection; nothing if it is gone or can't be handed over.
     #[must_use]
     pub fn snapshot(&self, key: Key, now: Tick) -> Option<Snapshot> {
-        Snapshot::of(self.pool.get(key)?, now)
+        let (conn, rules) = (self.pool.get(key)?, self.bench.house.guards.rules());
+        let is_everybody = conn.tenant == Tenant::default();
+        let tenant = if is_everybody { "" } else { &*rules.accounts.of(conn.tenant).name };
+        Snapshot::of(conn, tenant, now)
     }
 
-    /// Puts a connection that was just admitted where the one of the snapshot was; false if it is gone. It is to be
-    /// told of its socket's readiness once more: what was kept may hold whole messages.
+    /// Puts a connection that was just admitted where the one of the snapshot was, on the account of the same tenant; false if
+    /// it is gone, or there is no seat for that tenant. It is to be told of its socket's readiness once more: what was kept
+    /// may hold whole messages.
     pub fn restore(&mut self, key: Key, snapshot: Snapshot, now: Tick) -> bool {
         let Some(conn) = self.pool.get_mut(key) else { return false };
+        // Who is not known here is everybody.
+        let tenant = self.bench.house.guards.rules().accounts.named(&snapshot.tenant).unwrap_or_default();
+        // In its first bytes a client has not said who it is.
+        if !matches!(snapshot.place, Place::Opening) && self.bench.recognize(conn, tenant).is_err() {
+            return false;
+        }
         let before = conn.breakdown::<S>(0);
         snapshot.restore(conn, now);
         self.held = self.held.less(before).plus(conn.breakdown::<S>(0));

@@ -1,9 +1,14 @@
 //! Tests of the snapshot: what was written comes back, and nothing else is taken for one.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::*;
-use crate::conn::Parting;
+use crate::actor::Letter;
 use crate::conn::admit::Admitted;
-use crate::guard::Seats;
+use crate::conn::service::{Message, Talk};
+use crate::conn::{House, Parting};
+use crate::guard::{EVERYBODY, Keys, Plan, Pressure, Roster, Seats, TenantConfig};
 use crate::mcp::{Phase, Profile, Revision};
 use crate::wire::ws::{Opcode, Role, Rules, write_masked};
 use proptest::prelude::*;
@@ -50,18 +55,21 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
     let wait = || proptest::option::of(0..Tick::MAX);
     let counts = (any::<u32>(), any::<u8>(), any::<bool>());
     let outbox = proptest::collection::vec(any::<u8>(), 0..40);
-    (places(), sessions(), any::<[Tick; 2]>(), [wait(), wait()], counts, outbox).prop_map(
-        |((place, inbound, assembly), session, ages, waits, (messages_in, pinged, paused), outbox)| Snapshot {
-            place,
-            session,
-            ages,
-            waits,
-            messages_in,
-            pinged,
-            paused,
-            inbound,
-            assembly,
-            outbox,
+    (places(), ("[a-z0-9_-]{0,32}", sessions()), any::<[Tick; 2]>(), [wait(), wait()], counts, outbox).prop_map(
+        |((place, inbound, assembly), (tenant, session), ages, waits, (messages_in, pinged, paused), outbox)| {
+            Snapshot {
+                place,
+                tenant: tenant.into(),
+                session,
+                ages,
+                waits,
+                messages_in,
+                pinged,
+                paused,
+                inbound,
+                assembly,
+                outbox,
+            }
         },
     )
 }
@@ -126,7 +134,7 @@ fn a_connection_goes_on_where_it_was() {
         paused: true,
         ..Active::default()
     };
-    let bytes = encoded(&Snapshot::of(&from, 200).unwrap());
+    let bytes = encoded(&Snapshot::of(&from, "acme", 200).unwrap());
 
     let mut to = connection();
     Snapshot::decode(&bytes, &mut Profiles::new(1)).unwrap().restore(&mut to, 1_000);
@@ -147,7 +155,7 @@ fn a_connection_goes_on_where_it_was() {
 fn an_idle_client_is_few_bytes_and_gets_no_active_part() {
     let mut from = connection();
     from.stage = Stage::Line(line::Lines::default());
-    let bytes = encoded(&Snapshot::of(&from, 100).unwrap());
+    let bytes = encoded(&Snapshot::of(&from, "", 100).unwrap());
     assert!(bytes.len() <= 48, "{} bytes", bytes.len());
     let mut to = connection();
     Snapshot::decode(&bytes, &mut Profiles::new(1)).unwrap().restore(&mut to, 100);
@@ -160,13 +168,14 @@ fn who_is_told_to_go_is_not_handed_over() {
     leaving.stage = Stage::Leaving { parting: Parting::Drained, since: 1 };
     let mut refused = connection();
     refused.refused = Some(crate::guard::Refusal::HouseFull);
-    assert_eq!([Snapshot::of(&leaving, 2), Snapshot::of(&refused, 2)], [None, None]);
+    assert_eq!([Snapshot::of(&leaving, "", 2), Snapshot::of(&refused, "", 2)], [None, None]);
 }
 
 #[test]
 fn what_no_connection_can_be_is_refused_by_name() {
     let good = Snapshot {
         place: Place::Line(line::Lines::resumed(3)),
+        tenant: "acme".into(),
         session: Session::default(),
         ages: [0; 2],
         waits: [None; 2],
@@ -183,13 +192,74 @@ fn what_no_connection_can_be_is_refused_by_name() {
         bytes[at] = byte;
         refused(&bytes)
     };
-    assert_eq!(with(0, 2), Unreadable::Format(2));
+    assert_eq!(with(0, 1), Unreadable::Format(1));
     assert_eq!(with(1, 3), Unreadable::Field("stage"));
     assert_eq!(with(2, 4), Unreadable::Field("search position"));
     assert_eq!(with(27, 2), Unreadable::Field("pause mark"));
+    assert_eq!(with(29, 0xff), Unreadable::Field("tenant"));
     let not_cut = [1, 2, 0, 0, 0, 1, b'a', 0, 0];
     let websocket = Snapshot { place: Place::WebSocket(not_cut), ..good.clone() };
     assert_eq!(refused(&encoded(&websocket)), Unreadable::Field("fragment state"));
     let fragments = Snapshot { assembly: b"x".to_vec(), ..good };
     assert_eq!(refused(&encoded(&fragments)), Unreadable::Field("fragments"));
+}
+
+/// Serves nobody anything.
+struct Silent;
+
+impl Service for Silent {
+    type Session = Guest;
+
+    fn message(&mut self, _: &mut Talk<'_, Guest>, _: Message<'_>) -> Result<(), Parting> {
+        Ok(())
+    }
+
+    fn letter(&mut self, _: &mut Talk<'_, Guest>, _: Letter) {}
+}
+
+/// A shard's connections in a house where these have one seat each.
+fn shard_for(tenants: &[&str]) -> Connections<Silent> {
+    let plan = Plan { tenant_connections_max: 1, ..Plan::default() };
+    let plans = BTreeMap::from([(EVERYBODY.to_owned(), Plan::default()), ("one".to_owned(), plan)]);
+    let known = |name: &&str| ((*name).to_owned(), TenantConfig { plan: "one".into(), keys: Keys::default() });
+    let roster = Roster::read(&plans, &tenants.iter().map(known).collect(), &|key| Ok(key.to_owned()));
+    let (conn, wire, guard) = (Default::default(), Default::default(), Default::default());
+    let house = House::for_tenants(conn, wire, &guard, roster.expect("a roster"), 1);
+    Connections::new(Arc::new(house), 4, Silent)
+}
+
+/// One who has just come, and speaks in lines.
+fn newcomer(shard: &mut Connections<Silent>) -> Key {
+    let seat = shard.bench.house.guards.admit([127, 0, 0, 1].into(), &Pressure::default()).expect("a seat");
+    let mut conn = Connection { seat, ..connection() };
+    conn.stage = Stage::Line(line::Lines::default());
+    shard.pool.acquire(conn).ok().expect("a slot").keep()
+}
+
+fn seats_of(shard: &Connections<Silent>, name: &str) -> usize {
+    let rules = shard.bench.house.guards.rules();
+    let tenant = rules.accounts.named(name).expect("it is known");
+    rules.accounts.of(tenant).connections.taken()
+}
+
+#[test]
+fn a_client_keeps_its_tenant_also_where_that_has_another_number() {
+    let (mut from, mut to) = (shard_for(&["acme"]), shard_for(&["aaaa", "acme"]));
+    let (key, at) = (newcomer(&mut from), newcomer(&mut to));
+    let acme = from.bench.house.guards.rules().accounts.named("acme").expect("it is known");
+    from.bench.recognize(from.pool.get_mut(key).expect("it is there"), acme).expect("a seat");
+    let bytes = encoded(&from.snapshot(key, 7).expect("it can be handed over"));
+    let read = || Snapshot::decode(&bytes, &mut Profiles::new(1)).expect("a snapshot");
+    assert!(to.restore(at, read(), 9));
+    assert_eq!(to.pool.get(at).map(|conn| conn.tenant), Some(Tenant(2)));
+    assert_eq!((acme, seats_of(&to, "acme"), seats_of(&to, "aaaa")), (Tenant(1), 1, 0));
+    assert_eq!(to.snapshot(at, 9).map(|again| again.tenant), Some("acme".into()));
+    // Its plan has one seat.
+    let late = newcomer(&mut to);
+    assert!(!to.restore(late, read(), 9));
+    // Where nobody knows it, it is everybody, as one with a key that is nobody's.
+    let mut strange = shard_for(&[]);
+    let at = newcomer(&mut strange);
+    assert!(strange.restore(at, read(), 9));
+    assert_eq!(strange.pool.get(at).map(|conn| conn.tenant), Some(Tenant(0)));
 }

@@ -190,6 +190,12 @@ impl Accounts {
         self.keys.get(&KeyHash::of(key)).copied()
     }
 
+    /// The tenant of that name, also one that is no more.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<Tenant> {
+        self.all.iter().zip(0..).skip(1).find(|(account, _)| &*account.name == name).map(|(_, number)| Tenant(number))
+    }
+
     /// A tenant's account.
     #[must_use]
     pub fn of(&self, tenant: Tenant) -> &Account {
