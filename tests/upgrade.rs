@@ -3,9 +3,10 @@
 
 mod peer;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -61,7 +62,7 @@ impl Drop for Place {
 fn pid_at(admin: SocketAddr) -> u64 {
     let mut client = TcpStream::connect_timeout(&admin, PATIENCE).expect("a connection");
     let request = format!("GET /health HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    std::io::Write::write_all(&mut client, request.as_bytes()).expect("sent");
+    client.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("an answer");
     let body = answer.split("\r\n\r\n").nth(1).expect("a body");
@@ -237,6 +238,71 @@ fn a_successor_that_does_not_start_changes_nothing() {
     assert_eq!(nobody.status.code(), Some(64));
     let told = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(told.contains(place.text()) && told.contains("upgrade_socket"), "{told}");
+}
+
+/// One who says that it takes over, reads so much of what it is given, says this and is gone.
+fn dies(place: &Place, reads: usize, says: &[u8]) {
+    let mut one = UnixStream::connect(&place.0).expect("it is offered");
+    one.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut given = Vec::new();
+    while given.len() < reads {
+        let mut byte = [0];
+        one.read_exact(&mut byte).expect("a byte, with or without a socket");
+        given.push(byte[0]);
+    }
+    assert!(b"1cca.".starts_with(&given), "{given:?}");
+    let _ = one.write_all(says);
+}
+
+#[test]
+fn nobody_is_refused_at_whatever_stage_a_successor_dies() {
+    let place = Place::new();
+    let mut gateway = place.start(&[], "2");
+    let (clients, mut client) = (gateway.clients, Peer::line(gateway.clients));
+    let seen = Seen::default();
+    let leftovers = || {
+        let name = place.0.file_name().expect("a name").to_string_lossy().into_owned() + ".";
+        let all = std::fs::read_dir(std::env::temp_dir()).expect("a folder").map_while(Result::ok);
+        all.filter(|file| file.file_name().to_string_lossy().starts_with(&name)).count()
+    };
+    thread::scope(|scope| {
+        let loads: [_; 3] = std::array::from_fn(|first| {
+            let seen = &seen;
+            scope.spawn(move || seen.load(clients, first))
+        });
+        let load = UntilDropped(&seen);
+        let goes_on = || {
+            let from = seen.answered();
+            assert!(eventually(|| seen.answered() >= from + 12), "the load goes on");
+        };
+        // Before it was given anything; with a part of it; with all; with a word that is none; and with the last word said,
+        // which is worth nothing of one that is dead.
+        for (reads, says) in [(0, ""), (1, ""), (2, ""), (4, ""), (5, ""), (5, "x"), (0, "r"), (5, "r")] {
+            dies(&place, reads, says.as_bytes());
+            goes_on();
+        }
+        // With its own place bound already, beside the one that it would take.
+        let mute = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let server = mute.local_addr().expect("an address").to_string();
+        let mut command = place.command();
+        command.args(["--tcp", &server]).env("LAKH_UPSTREAMS_START_MS", "60000").stderr(Stdio::null());
+        let mut killed = command.spawn().expect("lakh runs");
+        let (_visitor, _) = mute.accept().expect("it starts its upstreams");
+        assert_eq!(leftovers(), 1, "it has bound its place");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed.id() as i32), SIGKILL).expect("it is there");
+        killed.wait().expect("a child of ours");
+        assert!(eventually(|| leftovers() == 0), "nothing is left of it");
+        goes_on();
+        assert!(client.is_answered(1) && gateway.ended_within(Duration::ZERO).is_none());
+        drop(load);
+        loads.into_iter().for_each(|load| load.join().expect("it counts its failures"));
+    });
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    assert_eq!((count(&seen.refused), count(&seen.lost)), (0, 0), "refused and lost, of {}", seen.answered());
+    let next = place.start(&["--take-over"], "2");
+    assert_eq!(client.hear(), Heard::End);
+    assert_eq!(gateway.ended_within(PATIENCE).and_then(|status| status.code()), Some(0));
+    assert!(Peer::line(next.clients).is_answered(1));
 }
 
 #[test]

@@ -16,8 +16,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg, sockopt,
 };
 use rustix::process::geteuid;
@@ -71,6 +72,15 @@ pub(super) fn receive(from: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
     Ok((word[0], sockets.flatten().next()))
 }
 
+/// Whether the other end is closed, and has said no more.
+pub(super) fn is_gone(peer: &UnixStream) -> bool {
+    let mut byte = [0];
+    match recv(peer, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, bytes)) => bytes == 0,
+        Err(error) => error != Errno::AGAIN && error != Errno::INTR,
+    }
+}
+
 /// Whether the process at the other end may have our sockets, or give us some: it is of our user, or of root.
 ///
 /// # Errors
@@ -101,6 +111,17 @@ mod tests {
         let client = TcpStream::connect(addr).expect("somebody listens");
         let (_, from) = TcpListener::from(socket).accept().expect("a client");
         assert_eq!(client.local_addr().ok(), Some(from));
+    }
+
+    #[test]
+    fn one_that_is_gone_is_known_and_one_that_is_silent_is_not_gone() {
+        let (one, other) = UnixStream::pair().expect("a pair");
+        assert!(!is_gone(&one));
+        send(&other, READY, None).expect("sent");
+        drop(other);
+        assert!(!is_gone(&one), "it has said something before");
+        assert!(matches!(receive(&one), Ok((READY, None))));
+        assert!(is_gone(&one));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The listening sockets offered to a successor at a Unix socket: for an upgrade that no client's connect notices.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -44,6 +45,9 @@ impl Offer {
             Ok(_) if !instead && UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
             // Of one that was killed, or of nobody.
             _ => {}
+        }
+        if !instead {
+            sweep(path);
         }
         let mut bound = path.as_os_str().to_owned();
         bound.push(format!(".{}", process::id()));
@@ -103,7 +107,11 @@ impl Tree {
                         services.succeeding.store(false, Ordering::Release);
                         match outcome {
                             Ok(()) => tracing::info!("a successor takes newcomers from now on"),
-                            Err(error) => tracing::warn!(%error, "a successor did not take over; nothing is changed"),
+                            Err(error) => {
+                                tracing::warn!(%error, "a successor did not take over; nothing is changed");
+                                // One at a time binds there, and only after it has our sockets: this one, at most.
+                                sweep(&offer.path);
+                            }
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => services.sleep(LOOK_AGAIN),
@@ -118,6 +126,24 @@ impl Tree {
             Ok(())
         };
         self.supervise("services", "successor", life)
+    }
+}
+
+/// Takes away what successors have left beside `path` that were killed before they took its place: sockets with the number of
+/// a process behind that name, at which nobody listens.
+fn sweep(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let number = file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('.'));
+        let is_of_one = number.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()));
+        if is_of_one
+            && entry.file_type().is_ok_and(|kind| kind.is_socket())
+            && UnixStream::connect(entry.path()).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -142,6 +168,8 @@ fn give(successor: &UnixStream, ports: &Ports, services: &Services) -> io::Resul
     let until = Instant::now() + SUCCESSOR_PATIENCE;
     while Instant::now() < until && !services.is_stopping() {
         match handover::receive(successor) {
+            // To one that has been killed since, nothing goes: nobody else would take the newcomers.
+            Ok((READY, _)) if handover::is_gone(successor) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok((READY, _)) => {
                 services.hand_over();
                 // It may be gone again: its newcomers are its own.
@@ -183,6 +211,27 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok(), "the next one's");
         drop(next);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_successors_left_that_were_killed_is_swept_and_nothing_else() {
+        let path = place("swept");
+        let beside = |more: &str| PathBuf::from(format!("{}{more}", path.display()));
+        let [dead, other, file] = [".123", ".123x", ".124"].map(beside);
+        for socket in [&dead, &other] {
+            drop(UnixListener::bind(socket).expect("a socket"));
+        }
+        fs::write(&file, "a file").expect("written");
+        let lives = UnixListener::bind(beside(".125")).expect("a socket");
+        let _offer = Offer::prepare(&path, true).expect("a place");
+        assert!(dead.exists(), "whoever takes over leaves that to the one before it");
+        sweep(&path);
+        assert!(!dead.exists());
+        for path in [&other, &file, &beside(".125")] {
+            assert!(path.exists(), "{}", path.display());
+            fs::remove_file(path).expect("it is there");
+        }
+        drop(lives);
     }
 
     #[test]
