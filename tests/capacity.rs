@@ -206,6 +206,8 @@ fn the_kubernetes_manifest_says_what_this_program_knows() {
     assert!(was_read(&gateway));
     let metric = values(manifest, "name").find(|name| name.starts_with("lakh_")).expect("the metric");
     assert!(get(gateway.admin(), "/metrics").lines().any(|line| line.starts_with(&format!("{metric} "))), "{metric}");
+    let query = values(include_str!("kubernetes/keda.yaml"), "query").next().expect("a query");
+    assert!(query.contains(&format!("({metric}{{")), "{query}");
     for path in values(manifest, "path") {
         get(gateway.admin(), path);
     }
