@@ -65,7 +65,9 @@ fn each_resource_is_told_and_what_is_full_first() {
     assert_eq!(now["first_to_fill"]["measured"]["resource"], "connection_seats");
     // Seats have a door of their own: nobody is refused for it before they are gone.
     assert_eq!((&now["house"], &now["clients"], &now["advice"]["scale"]), (&json!("safe"), &json!(80), &json!("stay")));
-    for resource in ["http_sessions", "calls_waiting", "watches", "buffered_bytes", "replay_bytes", "memory", "cpu"] {
+    let told =
+        ["http_sessions", "calls_waiting", "watches", "buffered_bytes", "outbox_bytes", "replay_bytes", "descriptors"];
+    for resource in told.into_iter().chain(["memory", "machine_memory", "tcp_memory", "loop_lag", "cpu"]) {
         assert!(row(&now, resource)["limit"].as_u64().is_some_and(|limit| limit > 0), "{resource}");
     }
     let memory = row(&now, "memory");

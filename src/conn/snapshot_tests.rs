@@ -233,7 +233,8 @@ fn newcomer(shard: &mut Connections<Silent>) -> Key {
     let seat = shard.bench.house.guards.admit([127, 0, 0, 1].into(), &Pressure::default()).expect("a seat");
     let mut conn = Connection { seat, ..connection() };
     conn.stage = Stage::Line(line::Lines::default());
-    shard.pool.acquire(conn).ok().expect("a slot").keep()
+    let Ok(lease) = shard.pool.acquire(conn) else { panic!("no slot") };
+    lease.keep()
 }
 
 fn seats_of(shard: &Connections<Silent>, name: &str) -> usize {

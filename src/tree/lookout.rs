@@ -135,6 +135,7 @@ impl Lookout {
             (Resource::CallsWaiting, house.in_flight.taken(), house.in_flight.max()),
             (Resource::Watches, house.watches.taken(), house.watches.max()),
             (Resource::BufferedBytes, house.buffered(), config.buffered_bytes_max),
+            (Resource::OutboxBytes, house.guards.outbox_bytes(), house.guards.outbox_bytes_max()),
             (Resource::ReplayBytes, house.http_replayed(), config.http.replay_bytes_total_max),
         ];
         let counted = counted.map(|(resource, used, limit)| Figure::new(resource, used as u64, limit as u64));

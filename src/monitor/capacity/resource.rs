@@ -15,7 +15,7 @@ crate::named! {
     pub enum Resource {
         /// Clients connected, against `guard.connections_max`.
         ConnectionSeats = "connection_seats",
-        /// Sessions of Streamable HTTP, against `conn.http.sessions_max`.
+        /// Sessions of Streamable HTTP, against `guard.sessions_max`.
         HttpSessions = "http_sessions",
         /// Calls that wait for an answer, against `guard.in_flight_max`.
         CallsWaiting = "calls_waiting",
@@ -23,6 +23,8 @@ crate::named! {
         Watches = "watches",
         /// Bytes in buffers and outboxes, against `conn.buffered_bytes_max`.
         BufferedBytes = "buffered_bytes",
+        /// Answers that wait for clients to read them, against `guard.outbox_bytes_max`.
+        OutboxBytes = "outbox_bytes",
         /// Bytes of events kept for clients that come back, against `conn.http.replay_bytes_total_max`.
         ReplayBytes = "replay_bytes",
         /// Descriptors in the fullest table, against `RLIMIT_NOFILE`.
@@ -68,7 +70,7 @@ impl Resource {
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
-            Self::BufferedBytes | Self::ReplayBytes | Self::TcpMemory => Unit::Bytes,
+            Self::BufferedBytes | Self::OutboxBytes | Self::ReplayBytes | Self::TcpMemory => Unit::Bytes,
             Self::Memory | Self::MachineMemory | Self::CgroupMemory => Unit::Bytes,
             Self::LoopLag => Unit::Microseconds,
             Self::Cpu => Unit::Millicores,
@@ -113,6 +115,7 @@ impl Resource {
                 | Self::CallsWaiting
                 | Self::Watches
                 | Self::BufferedBytes
+                | Self::OutboxBytes
                 | Self::ReplayBytes
                 | Self::Descriptors
         )

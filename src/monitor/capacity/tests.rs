@@ -49,33 +49,98 @@ impl House {
     }
 }
 
-/// Those that are read as figures, not told from totals.
-fn counted() -> impl Iterator<Item = Resource> {
-    Resource::ALL.iter().copied().filter(|resource| !matches!(resource, Resource::Cpu | Resource::LoopLag))
+/// One resource, read each second, by what it is read from: a figure, or totals that grow.
+struct One {
+    house: House,
+    resource: Resource,
+    upstream: Option<&'static str>,
+}
+
+impl One {
+    fn new(resource: Resource) -> Self {
+        use Resource::{UpstreamInFlight, UpstreamPorts, UpstreamQueue};
+        // Totals are looked at second by second, and a lag of a millisecond is all.
+        let house = House::with(Config { window_s: 1, lag_max_ms: 1, ..Config::default() }, &AlarmsConfig::default());
+        let each_has_its_own = [UpstreamInFlight, UpstreamQueue, UpstreamPorts].contains(&resource);
+        let mut one = Self { house, resource, upstream: each_has_its_own.then_some("slow") };
+        one.second(0);
+        one
+    }
+
+    /// A second with so much of a thousand in use.
+    fn second(&mut self, used: u64) -> Findings {
+        match self.resource {
+            Resource::Cpu => self.house.reading.totals.cpu += Duration::from_millis(2 * used),
+            Resource::LoopLag => self.house.lag.record_n(Duration::from_micros(used), 100),
+            resource => self.house.fill(resource, self.upstream, used, 1_000),
+        }
+        self.house.read()
+    }
+
+    fn zone(&self) -> Zone {
+        self.house.row(self.resource).zone
+    }
+}
+
+/// What is in use, and the zone that makes.
+type Rising = [(u64, Zone); 6];
+/// What leaves the zone as it is, what does not, and the zone that makes.
+type Falling = [(u64, u64, Zone); 3];
+
+/// Just below and at each mark, and at and just below each lower one. Of a lag as near as its histogram tells.
+const fn marks(of: Resource) -> (Rising, Falling) {
+    use Zone::{Critical, Emergency, Safe, Warning};
+    match of {
+        Resource::LoopLag => (
+            [(703, Safe), (767, Warning), (831, Warning), (895, Critical), (895, Critical), (959, Emergency)],
+            [(959, 895, Critical), (831, 767, Warning), (703, 639, Safe)],
+        ),
+        _ => (
+            [(749, Safe), (750, Warning), (849, Warning), (850, Critical), (949, Critical), (950, Emergency)],
+            [(900, 899, Critical), (800, 799, Warning), (700, 699, Safe)],
+        ),
+    }
 }
 
 #[test]
 fn each_zone_of_each_resource_is_raised_and_cleared() {
-    for resource in counted() {
-        let mut house = House::new();
-        for (used, zone) in [(749, Zone::Safe), (750, Zone::Warning), (850, Zone::Critical), (950, Zone::Emergency)] {
-            house.fill(resource, None, used, 1_000);
-            let found = house.read();
-            assert_eq!(house.row(resource).zone, zone, "{resource:?} at {used}");
+    for &resource in Resource::ALL {
+        let (mut one, (rising, falling)) = (One::new(resource), marks(resource));
+        for (used, zone) in rising {
+            let found = one.second(used);
+            assert_eq!(one.zone(), zone, "{resource:?} at {used}");
             assert_eq!(found.house, if resource.drives() { zone } else { Zone::Safe }, "{resource:?}");
             assert_eq!(found.memory, if resource.is_memory() { zone } else { Zone::Safe });
         }
         // Not below the lower mark, then below it for the calm time.
-        for (used, zone) in [(899, Zone::Critical), (799, Zone::Warning), (699, Zone::Safe)] {
-            house.fill(resource, None, used + 1, 1_000);
-            let before = house.row(resource).zone;
-            house.seconds(30);
-            assert_eq!(house.row(resource).zone, before, "{resource:?} at {}", used + 1);
-            house.fill(resource, None, used, 1_000);
-            house.seconds(10);
-            assert_eq!(house.row(resource).zone, before, "{resource:?} is not calm for long enough");
-            house.read();
-            assert_eq!(house.row(resource).zone, zone, "{resource:?} at {used}");
+        for (stays, used, zone) in falling {
+            let before = one.zone();
+            (0..30).for_each(|_| _ = one.second(stays));
+            assert_eq!(one.zone(), before, "{resource:?} at {stays}");
+            (0..10).for_each(|_| _ = one.second(used));
+            assert_eq!(one.zone(), before, "{resource:?} is not calm for long enough");
+            one.second(used);
+            assert_eq!(one.zone(), zone, "{resource:?} at {used}");
+        }
+    }
+}
+
+#[test]
+fn a_noisy_reading_of_no_resource_flaps() {
+    for &resource in Resource::ALL {
+        // About each mark, and never for the calm time below the lower one.
+        for (low, high, zone) in [(703, 767, Zone::Warning), (831, 895, Zone::Critical), (895, 959, Zone::Emergency)] {
+            let (mut one, mut zones, mut told) = (One::new(resource), Vec::new(), 0);
+            for second in 0..200_u64 {
+                // In no order that repeats soon.
+                let is_high = (second * second / 3 + second / 7) % 3 == 0;
+                let found = one.second(if is_high { high } else { low });
+                told += found.news.iter().filter(|news| news.about == Topic::Zone).count();
+                zones.push(one.zone());
+            }
+            let changes = zones.windows(2).filter(|two| two[0] != two[1]).count();
+            assert!(changes <= 1 && told <= 2, "{resource:?} about {high}: {changes} changes, told {told} times");
+            assert_eq!(zones.last(), Some(&zone), "{resource:?} about {high}");
         }
     }
 }
