@@ -27,6 +27,7 @@ fn what_is_calibrated_is_planned_with() {
         few: 200,
         many: 2_000,
         fewer: 1_000,
+        rounds: 2,
         asking: Duration::from_millis(200),
         rest: Duration::from_millis(100),
     };
@@ -35,8 +36,12 @@ fn what_is_calibrated_is_planned_with() {
     for (dialect, one) in &measured.dialects {
         assert_eq!((one.few.clients, one.many.clients), (200, 2_000));
         assert!(one.many.rss_bytes >= one.few.rss_bytes && one.few.rss_bytes > 1 << 20, "{dialect}: {one:?}");
-        for cost in [one.handshake, one.ping, one.own, one.upstream, one.refused, one.told] {
-            assert!(cost.gateway_us > 0.0 && cost.clients_us > 0.0 && cost.per_second > 0.0, "{dialect}: {one:?}");
+        for (name, cost) in one.costs.each() {
+            assert!(cost.bursts >= 2, "{dialect} {name}: {cost:?}");
+            for spread in [cost.gateway_us, cost.clients_us, cost.per_second] {
+                assert!(0.0 < spread.median && spread.least <= spread.median, "{dialect} {name}: {cost:?}");
+                assert!(spread.median <= spread.most, "{dialect} {name}: {cost:?}");
+            }
         }
     }
     let (read, from) = Calibration::newest(&results).expect("it is the newest");

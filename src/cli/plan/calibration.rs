@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::simulate::Came;
+use crate::cli::simulate::{BLOB_BYTES, Came};
 
 /// The file in a folder of results that holds one.
 pub const FILE: &str = "calibration.json";
@@ -36,8 +36,8 @@ pub struct Calibration {
     pub dialects: BTreeMap<String, Measured>,
 }
 
-/// What was measured with clients of one dialect. Every item of a path is one client's: clients hold one connection each,
-/// ask one thing at a time, and take turns, so that each finds its own state and the kernel's out of the caches.
+/// What was measured with clients of one dialect. They hold one connection each, ask one thing at a time, and take turns, so
+/// that each finds its own state and the kernel's out of the caches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Shards of the gateway.
@@ -47,39 +47,56 @@ pub struct Measured {
     pub many: Held,
     /// Kernel memory per client of one end, in bytes.
     pub kernel_bytes_per_client: f64,
-    /// Connected, handshaken, one call answered.
-    pub handshake: Cost,
-    /// `ping`.
-    pub ping: Cost,
-    /// A call that lakh's own server answers.
-    pub own: Cost,
-    /// The same through lakh, answered by another lakh over TCP, whose time is not in it.
-    pub upstream: Cost,
-    /// A call that lakh refuses.
-    pub refused: Cost,
-    /// One change, told to one client on its own stream.
-    pub told: Cost,
-    /// Further microseconds for each KiB of an answer: of lakh's own, and of one that passes through.
-    pub own_us_per_kib: f64,
-    pub upstream_us_per_kib: f64,
+    pub costs: Items<Cost>,
 }
 
 /// The gateway's whole resident memory with so many clients.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     pub clients: u32,
     pub rss_bytes: u64,
 }
 
-/// What one item cost.
+/// Something for each kind of thing that is measured; every item is one client's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Items<T> {
+    /// Connected, handshaken, one call answered.
+    pub handshake: T,
+    /// `ping` while there are few clients.
+    pub ping_of_few: T,
+    /// `ping` of many, and so the paths that follow.
+    pub ping: T,
+    /// A call that lakh's own server answers.
+    pub own: T,
+    /// The same with an answer of 16 KiB.
+    pub own_large: T,
+    /// As `own`, through lakh, answered by another lakh over TCP, whose time is not in it.
+    pub upstream: T,
+    pub upstream_large: T,
+    /// A call that lakh refuses.
+    pub refused: T,
+    /// One change, told to one client on its own stream.
+    pub told: T,
+}
+
+/// What one item cost, over some bursts at different times: a machine that others use, too, is now faster and now slower.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
+    pub bursts: usize,
     /// Items a second, with both ends on the same cores.
-    pub per_second: f64,
+    pub per_second: Spread,
     /// Microseconds of processor time of the gateway.
-    pub gateway_us: f64,
+    pub gateway_us: Spread,
     /// And of the load generator, which a real deployment has elsewhere.
-    pub clients_us: f64,
+    pub clients_us: Spread,
+}
+
+/// A figure as its bursts had it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
 }
 
 /// Why there is no calibration to read.
@@ -94,20 +111,87 @@ pub enum Uncalibrated {
     Unreadable(PathBuf, String),
 }
 
-impl From<Came> for Cost {
-    fn from(came: Came) -> Self {
-        let each = |seconds: f64| seconds * 1e6 / (came.clients.max(1) as f64);
+/// A figure as it is kept: three decimals, which are read back to the last bit.
+pub(super) fn kept(figure: f64) -> f64 {
+    (figure * 1e3).round() / 1e3
+}
+
+impl<T> Items<T> {
+    /// The same of each.
+    pub fn map<U>(&self, of: impl Fn(&T) -> U) -> Items<U> {
+        Items {
+            handshake: of(&self.handshake),
+            ping_of_few: of(&self.ping_of_few),
+            ping: of(&self.ping),
+            own: of(&self.own),
+            own_large: of(&self.own_large),
+            upstream: of(&self.upstream),
+            upstream_large: of(&self.upstream_large),
+            refused: of(&self.refused),
+            told: of(&self.told),
+        }
+    }
+
+    /// Each with its name.
+    pub const fn each(&self) -> [(&'static str, &T); 9] {
+        [
+            ("handshake", &self.handshake),
+            ("ping_of_few", &self.ping_of_few),
+            ("ping", &self.ping),
+            ("own", &self.own),
+            ("own_large", &self.own_large),
+            ("upstream", &self.upstream),
+            ("upstream_large", &self.upstream_large),
+            ("refused", &self.refused),
+            ("told", &self.told),
+        ]
+    }
+}
+
+impl Items<Cost> {
+    /// What a further KiB of an answer takes, in microseconds: of lakh's own, and of one that passes through.
+    pub fn us_per_kib(&self) -> (f64, f64) {
+        let further = |small: Cost, large: Cost| {
+            (large.gateway_us.median - small.gateway_us.median).max(0.0) / (BLOB_BYTES as f64 / 1024.0)
+        };
+        (further(self.own, self.own_large), further(self.upstream, self.upstream_large))
+    }
+}
+
+impl Cost {
+    /// Of some bursts; none of them cost nothing, which no calibration may say.
+    pub fn of(bursts: &[Came]) -> Self {
+        let spread = |figure: fn(&Came, f64) -> f64| {
+            Spread::of(bursts.iter().map(|came| figure(came, came.clients.max(1) as f64)).collect())
+        };
         Self {
-            per_second: kept(came.clients as f64 / came.seconds.max(1e-9)),
-            gateway_us: kept(each(came.gateway_cpu)),
-            clients_us: kept(each(came.clients_cpu)),
+            bursts: bursts.len(),
+            per_second: spread(|came, items| items / came.seconds.max(1e-9)),
+            gateway_us: spread(|came, items| came.gateway_cpu * 1e6 / items),
+            clients_us: spread(|came, items| came.clients_cpu * 1e6 / items),
         }
     }
 }
 
-/// A figure as it is kept: three decimals, which are read back to the last bit.
-pub(super) fn kept(figure: f64) -> f64 {
-    (figure * 1e3).round() / 1e3
+impl Spread {
+    /// The median (of an even number the middle of the two middle ones), the least and the most.
+    pub fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let at = |place: usize| figures.get(place).copied().unwrap_or(0.0);
+        let last = figures.len().saturating_sub(1);
+        let median = f64::midpoint(at(last / 2), at(last.div_ceil(2)));
+        Self { median: kept(median), least: kept(at(0)), most: kept(at(last)) }
+    }
+
+    /// One whose three figures `figure` makes, each from the same figure of others.
+    pub fn each(figure: impl Fn(fn(&Self) -> f64) -> f64) -> Self {
+        Self { median: figure(|of| of.median), least: figure(|of| of.least), most: figure(|of| of.most) }
+    }
+
+    /// Whether a measurement gives this: numbers in order, none below 0.
+    fn is_measured(&self) -> bool {
+        0.0 <= self.least && self.least <= self.median && self.median <= self.most && self.most.is_finite()
+    }
 }
 
 impl Measured {
@@ -117,15 +201,13 @@ impl Measured {
         ((self.many.rss_bytes as f64 - self.few.rss_bytes as f64) / more).max(0.0)
     }
 
-    fn costs(&self) -> [(&'static str, Cost); 6] {
-        [
-            ("handshake", self.handshake),
-            ("ping", self.ping),
-            ("own", self.own),
-            ("upstream", self.upstream),
-            ("refused", self.refused),
-            ("told", self.told),
-        ]
+    /// A figure for any number of clients from those measured with few and with many: between them it changes with the
+    /// logarithm of their number. Fewer are taken to be as few, and more as many: once no client's state is in a cache,
+    /// there is nothing more to be lost.
+    pub fn between(&self, clients: u64, few: f64, many: f64) -> f64 {
+        let (from, to) = (f64::from(self.few.clients.max(1)), f64::from(self.many.clients.max(1)));
+        let way = ((clients.max(1) as f64 / from).ln() / (to / from).ln()).clamp(0.0, 1.0);
+        few.powf(1.0 - way) * many.powf(way)
     }
 }
 
@@ -153,19 +235,19 @@ impl Calibration {
 
     /// What no measurement gives.
     fn check(&self) -> Result<(), String> {
-        let positive = |figure: f64| figure.is_finite() && figure > 0.0;
         let least = |figure: f64| figure.is_finite() && figure >= 0.0;
         if !least(self.bytes_per_shard) || self.cores == 0 {
             return Err("`bytes_per_shard` and `cores` must be measured".to_owned());
         }
         for (dialect, measured) in &self.dialects {
-            for (name, cost) in measured.costs() {
-                if !(positive(cost.per_second) && positive(cost.gateway_us) && least(cost.clients_us)) {
+            for (name, cost) in measured.costs.each() {
+                // A change that few are told of may take less than a step of the clock that counts processor time.
+                let some = cost.gateway_us.median > 0.0 && cost.per_second.least > 0.0;
+                if !some || [cost.per_second, cost.gateway_us, cost.clients_us].iter().any(|one| !one.is_measured()) {
                     return Err(format!("`{name}` of {dialect} must be measured: it is {cost:?}"));
                 }
             }
-            let rest = [measured.kernel_bytes_per_client, measured.own_us_per_kib, measured.upstream_us_per_kib];
-            if measured.few.clients >= measured.many.clients || !rest.into_iter().all(least) {
+            if measured.few.clients >= measured.many.clients || !least(measured.kernel_bytes_per_client) {
                 return Err(format!("the memory of {dialect} must be measured with few clients and with many"));
             }
         }
@@ -184,10 +266,18 @@ pub(super) fn folders(results: &Path) -> io::Result<Vec<String>> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn cost(per_second: f64, gateway_us: f64) -> Cost {
-        Cost { per_second, gateway_us, clients_us: gateway_us }
+        let spread = |median: f64| Spread { median, least: median * 0.9, most: median * 1.2 };
+        Cost {
+            bursts: 3,
+            per_second: spread(per_second),
+            gateway_us: spread(gateway_us),
+            clients_us: spread(gateway_us),
+        }
     }
 
     /// Round figures near those of lakh on two cores.
@@ -197,14 +287,17 @@ pub(super) mod tests {
             few: Held { clients: 5_000, rss_bytes: base + 5_000 * slope },
             many: Held { clients: 20_000, rss_bytes: base + 20_000 * slope },
             kernel_bytes_per_client: 4_000.0,
-            handshake: cost(25_000.0, 40.0 * factor),
-            ping: cost(150_000.0, 6.0 * factor),
-            own: cost(130_000.0, 7.0 * factor),
-            upstream: cost(80_000.0, 12.0 * factor),
-            refused: cost(140_000.0, 6.5 * factor),
-            told: cost(100_000.0, 4.0 * factor),
-            own_us_per_kib: 0.2,
-            upstream_us_per_kib: 0.5,
+            costs: Items {
+                handshake: cost(25_000.0, 40.0 * factor),
+                ping_of_few: cost(200_000.0, 4.5 * factor),
+                ping: cost(150_000.0, 6.0 * factor),
+                own: cost(130_000.0, 7.0 * factor),
+                own_large: cost(90_000.0, 10.2 * factor),
+                upstream: cost(80_000.0, 12.0 * factor),
+                upstream_large: cost(50_000.0, 20.0 * factor),
+                refused: cost(140_000.0, 6.5 * factor),
+                told: cost(100_000.0, 4.0 * factor),
+            },
         };
         Calibration {
             lakh: "0.1.0".into(),
@@ -229,7 +322,10 @@ pub(super) mod tests {
 
     impl Results {
         pub(in super::super) fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("lakh-plan-{name}-{}", std::process::id()));
+            // Several tests of one process may want the same at once.
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let root = std::env::temp_dir().join(format!("lakh-plan-{name}-{process}-{count}"));
             for (path, text) in files {
                 let path = root.join(path);
                 fs::create_dir_all(path.parent().expect("a folder")).expect("a writable folder");
@@ -265,6 +361,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn of_several_bursts_the_middle_counts_and_the_outer_ones_are_told() {
+        let burst = |seconds, gateway_cpu| Came { clients: 1_000, seconds, gateway_cpu, clients_cpu: 0.01 };
+        let cost = Cost::of(&[burst(0.02, 0.02), burst(0.01, 0.01), burst(0.5, 0.03)]);
+        assert_eq!(cost.per_second, Spread { median: 50_000.0, least: 2_000.0, most: 100_000.0 });
+        assert_eq!(cost.gateway_us, Spread { median: 20.0, least: 10.0, most: 30.0 });
+        assert_eq!((cost.bursts, Cost::of(&[]).per_second.median), (3, 0.0));
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0, "between the two in the middle");
+    }
+
+    #[test]
+    fn a_figure_lies_between_few_and_many_and_goes_no_further() {
+        let calibration = example();
+        let tcp = &calibration.dialects["tcp"];
+        let at = |clients| tcp.between(clients, 4.0, 9.0);
+        assert_eq!((at(0), at(5_000), at(20_000), at(10_000_000)), (4.0, 4.0, 9.0, 9.0));
+        assert!((at(10_000) - 6.0).abs() < 1e-9, "half way on a scale of logarithms: {}", at(10_000));
+    }
+
+    #[test]
     fn without_one_nothing_is_guessed() {
         let empty = Results::new("none", &[("2026-11-22-x-tcp-100k/raw.csv", "")]);
         for place in [&empty.0, Path::new("/nonexistent/results")] {
@@ -280,8 +395,8 @@ pub(super) mod tests {
             calibration.dialects.get_mut("tcp").map(spoil).expect("tcp");
             calibration.check().expect_err("spoiled")
         };
-        assert!(spoiled(|tcp| tcp.upstream.gateway_us = 0.0).contains("`upstream` of tcp"));
-        assert!(spoiled(|tcp| tcp.told.per_second = f64::NAN).contains("`told` of tcp"));
+        assert!(spoiled(|tcp| tcp.costs.upstream.gateway_us.median = 0.0).contains("`upstream` of tcp"));
+        assert!(spoiled(|tcp| tcp.costs.told.per_second.most = f64::NAN).contains("`told` of tcp"));
         assert!(spoiled(|tcp| tcp.few.clients = 20_000).contains("memory of tcp"));
         let mut lacking = example();
         lacking.dialects.remove("listen");

@@ -6,30 +6,21 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::calibration::{Calibration, Cost, Measured, OPTIMIZED, Uncalibrated, folders};
+use super::calibration::{Calibration, Measured, OPTIMIZED, Uncalibrated, folders};
 use crate::cli::simulate::Dialect;
 
 /// What clients of one dialect cost.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Coefficients {
-    /// Resident memory without clients, as a line through the measured steps has it, in bytes; with `shards`.
+    /// Resident memory without clients, as a line through the measured steps has it, in bytes; with as many shards as were
+    /// measured.
     pub base_bytes: f64,
-    pub shards: usize,
     pub bytes_per_client: f64,
-    pub kernel_bytes_per_client: f64,
-    /// Where the four above come from.
+    /// Where these two come from, and the kernel's memory.
     pub memory_from: String,
-    /// Clients a second that came while both ends shared the cores, as the newest run of `lakh simulate` saw it on the
-    /// machine of the calibration, else the calibration.
-    pub connects_per_second: f64,
-    pub handshake: Cost,
-    pub ping: Cost,
-    pub own: Cost,
-    pub upstream: Cost,
-    pub refused: Cost,
-    pub told: Cost,
-    pub own_us_per_kib: f64,
-    pub upstream_us_per_kib: f64,
+    /// The calibration; kernel memory is that of a run of `lakh simulate`, where there is one.
+    #[serde(flatten)]
+    pub measured: Measured,
 }
 
 /// Those of all dialects.
@@ -53,12 +44,10 @@ pub struct Measurements {
 #[derive(Debug, Clone, PartialEq)]
 struct Run {
     folder: String,
-    machine: String,
     /// Clients and resident bytes at the first step of 10,000 or more (else the first), and at the last.
     from: (f64, f64),
     to: (f64, f64),
     kernel: Option<f64>,
-    connects: Option<f64>,
 }
 
 impl Measurements {
@@ -72,7 +61,7 @@ impl Measurements {
         let dialects = calibration.dialects.iter().map(|(name, measured)| {
             let coefficients = newest_run(results, name, clients).map_or_else(
                 || from_calibration(measured, &file.display().to_string()),
-                |run| from_run(&run, measured, calibration.machine == run.machine, &file.display().to_string()),
+                |run| from_run(&run, measured),
             );
             (name.clone(), coefficients)
         });
@@ -101,37 +90,28 @@ fn from_calibration(measured: &Measured, file: &str) -> Coefficients {
     let (few, many) = (measured.few, measured.many);
     Coefficients {
         base_bytes: (many.rss_bytes as f64 - slope * f64::from(many.clients)).max(0.0),
-        shards: measured.shards,
         bytes_per_client: slope,
-        kernel_bytes_per_client: measured.kernel_bytes_per_client,
         memory_from: format!("calibration, {} and {} clients: {file}", few.clients, many.clients),
-        connects_per_second: measured.handshake.per_second,
-        handshake: measured.handshake,
-        ping: measured.ping,
-        own: measured.own,
-        upstream: measured.upstream,
-        refused: measured.refused,
-        told: measured.told,
-        own_us_per_kib: measured.own_us_per_kib,
-        upstream_us_per_kib: measured.upstream_us_per_kib,
+        measured: measured.clone(),
     }
 }
 
 /// Bytes for each further client from the run, which held more of them; the base from the calibration, which is of the lakh
-/// that is here now, with as many clients as it had. Times of the calibration.
-fn from_run(run: &Run, measured: &Measured, same_machine: bool, file: &str) -> Coefficients {
+/// that is here now, with as many clients as it had. Times of the calibration, which has medians.
+fn from_run(run: &Run, measured: &Measured) -> Coefficients {
     let slope = ((run.to.1 - run.from.1) / (run.to.0 - run.from.0)).max(0.0);
     let many = measured.many;
     Coefficients {
         base_bytes: (many.rss_bytes as f64 - slope * f64::from(many.clients)).max(0.0),
         bytes_per_client: slope,
-        kernel_bytes_per_client: run.kernel.unwrap_or(measured.kernel_bytes_per_client),
         memory_from: format!(
             "further clients: `lakh simulate`, {:.0} to {:.0}, {}; the rest: calibration, {} clients",
             run.from.0, run.to.0, run.folder, many.clients
         ),
-        connects_per_second: run.connects.filter(|_| same_machine).unwrap_or(measured.handshake.per_second),
-        ..from_calibration(measured, file)
+        measured: Measured {
+            kernel_bytes_per_client: run.kernel.unwrap_or(measured.kernel_bytes_per_client),
+            ..measured.clone()
+        },
     }
 }
 
@@ -177,30 +157,18 @@ fn read_run(folder: &Path) -> Option<Run> {
     let steps = steps(&csv)?;
     let from = steps.iter().find(|step| step.clients >= 10_000.0).or_else(|| steps.first())?;
     let to = steps.last().filter(|to| to.clients > from.clients)?;
-    let name = folder.file_name()?.to_str()?;
     Some(Run {
         folder: folder.display().to_string(),
-        machine: machine_in(name).unwrap_or_default().to_owned(),
         from: (from.clients, from.rss),
         to: (to.clients, to.rss),
         kernel: to.kernel,
-        connects: to.connects,
     })
-}
-
-/// `2core-24gib-linux6.18` in the name of a run's folder.
-fn machine_in(folder: &str) -> Option<&str> {
-    let rest = folder.get(11..)?;
-    let end = rest.find("-linux")? + 1;
-    let kernel = rest.get(end..)?.find('-').map_or(rest.len(), |at| end + at);
-    rest.get(..kernel)
 }
 
 struct Step {
     clients: f64,
     rss: f64,
     kernel: Option<f64>,
-    connects: Option<f64>,
 }
 
 /// The whole steps of the first wave; `None` where a column is not there.
@@ -209,18 +177,13 @@ fn steps(csv: &str) -> Option<Vec<Step>> {
     let heads: Vec<&str> = lines.next()?.split(',').collect();
     let column = |name: &str| heads.iter().position(|head| *head == name);
     let (wave, clients, dead, rss) = (column("wave")?, column("connections")?, column("dead")?, column("rss_bytes")?);
-    let (kernel, connects) = (column("kernel_bytes_per_connection"), column("clients_per_second"));
+    let kernel = column("kernel_bytes_per_connection");
     let step = |line: &str| {
         let cells: Vec<&str> = line.split(',').collect();
         let figure =
             |at: usize| cells.get(at)?.parse::<f64>().ok().filter(|figure| figure.is_finite() && *figure >= 0.0);
         (figure(wave)? == 1.0 && figure(dead)? == 0.0).then_some(())?;
-        Some(Step {
-            clients: figure(clients)?,
-            rss: figure(rss)?,
-            kernel: kernel.and_then(figure),
-            connects: connects.and_then(figure).filter(|rate| *rate > 0.0),
-        })
+        Some(Step { clients: figure(clients)?, rss: figure(rss)?, kernel: kernel.and_then(figure) })
     };
     Some(lines.filter_map(step).collect())
 }
@@ -269,7 +232,11 @@ pub(super) mod tests {
             (at_100k - many - 80_000.0 * tcp.bytes_per_client).abs() < 1.0,
             "the calibration's clients, and further ones"
         );
-        assert_eq!((tcp.shards, tcp.connects_per_second, tcp.own.gateway_us), (2, 25_704.5, 7.0));
+        assert_eq!((tcp.measured.shards, tcp.measured.kernel_bytes_per_client), (2, 3985.65376));
+        assert_eq!(
+            (tcp.measured.costs.handshake.per_second.median, tcp.measured.costs.own.gateway_us.median),
+            (25_000.0, 7.0)
+        );
         let http = measurements.of(Dialect::Http).expect("http");
         assert!(http.memory_from.starts_with("calibration") && (http.bytes_per_client - 256.0).abs() < 0.1);
         assert!(measurements.measured_on.contains("2core-24gib-linux6.18"));
@@ -309,8 +276,6 @@ pub(super) mod tests {
         ];
         assert!(ascending.windows(2).all(|pair| key(pair[0]) < key(pair[1])));
         assert_eq!(super::key("2026-11-21-2core-24gib-linux6.18-http-100k", "tcp"), None);
-        assert_eq!(machine_in(ascending[1]), Some("2core-24gib-linux6.18"));
-        assert_eq!(machine_in("2026"), None);
     }
 
     #[test]

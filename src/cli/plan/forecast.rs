@@ -3,10 +3,12 @@
 
 use serde::Serialize;
 
-use super::coefficients::{Coefficients, Measurements};
-use super::load::{Load, ServiceOn};
+use super::assumed::{Assumed, assumed, assumptions, unlimited};
+use super::calibration::{Measured, Spread};
+use super::coefficients::Measurements;
+use super::load::{Dialects, Load, ServiceOn};
 use super::machine::Machine;
-use super::model::{Kind, MARKS, Model, TLS_CONNECTION_BYTES};
+use super::model::{Kind, MARKS, Model};
 use crate::cli::simulate::Dialect;
 use crate::meter::Named;
 
@@ -34,8 +36,10 @@ pub struct Forecast {
     pub tiers: Vec<Tier>,
     /// What `lakh simulate` would show on this host.
     pub simulate: Option<Vec<Simulated>>,
-    /// What was taken to be so, each with its source.
+    /// What it rests on, each with its source.
     pub assumptions: Vec<String>,
+    /// The figures that nobody measured or gave, and where to set one's own.
+    pub assumed: Vec<Assumed>,
 }
 
 /// One resource of the machine in detail.
@@ -86,9 +90,9 @@ pub struct Simulated {
     /// The gateway's whole resident memory.
     pub rss_bytes: f64,
     /// Clients that come a second, each with its handshake and a call.
-    pub connects_per_second: f64,
+    pub connects_per_second: Spread,
     /// Pings answered a second, 256 at once.
-    pub pings_per_second: f64,
+    pub pings_per_second: Spread,
 }
 
 /// Forecasts `load` on `machines`, the first of them in detail; `here` is where `lakh simulate` would run.
@@ -118,16 +122,22 @@ pub fn forecast(measurements: &Measurements, load: &Load, machines: &[Machine], 
             let mut all: Vec<u32> = SIMULATED.into_iter().chain(clients).collect();
             all.sort_unstable();
             all.dedup();
-            all.into_iter().map(|clients| simulated(measurements, here, dialect, clients)).collect()
+            let most = all.last().copied()?;
+            all.into_iter().map(|clients| simulated(measurements, here, dialect, (clients, most))).collect()
         }),
         assumptions,
+        assumed: assumed(load, machines),
     }
 }
 
-/// What `lakh simulate` would show on this machine. Gateway and load generator share the cores, so a rate is what the cores do
-/// of both ends' work together, as busy as they were in the calibration.
-pub fn simulated(measurements: &Measurements, machine: &Machine, dialect: Dialect, clients: u32) -> Option<Simulated> {
-    use super::load::Dialects;
+/// What `lakh simulate` would show on this machine with so many clients, in a run up to `most`. Gateway and load generator
+/// share the cores, so a rate is what the cores do of both ends' work together, as busy as they were in the calibration.
+pub fn simulated(
+    measurements: &Measurements,
+    machine: &Machine,
+    dialect: Dialect,
+    (clients, most): (u32, u32),
+) -> Option<Simulated> {
     let dialects = match dialect {
         Dialect::Mixed => Dialects { tcp: 0.5, ws: 0.5, ..Dialects::default() },
         Dialect::Tcp => Dialects { tcp: 1.0, ..Dialects::default() },
@@ -135,24 +145,24 @@ pub fn simulated(measurements: &Measurements, machine: &Machine, dialect: Dialec
         Dialect::Http => Dialects { http: 1.0, ..Dialects::default() },
         Dialect::Listen => Dialects { listen: 1.0, ..Dialects::default() },
     };
-    let load = Load { clients: u64::from(clients), dialects, ..Load::default() };
-    let spoken: Vec<&Coefficients> = dialects
-        .each()
-        .into_iter()
-        .filter(|(_, share)| *share > 0.0)
-        .filter_map(|(one, _)| measurements.of(one))
-        .collect();
+    let many = u64::from(clients);
+    let load = Load { clients: many, dialects, ..Load::default() };
+    let shares = dialects.each().into_iter().filter(|(_, share)| *share > 0.0);
+    let spoken: Vec<&Measured> = shares.map(|(one, _)| Some(&measurements.of(one)?.measured)).collect::<Option<_>>()?;
     let faster = machine.cores / measurements.cores as f64;
     // Of a mix as many of each: the mean time of one.
-    let mean = |rate: fn(&Coefficients) -> f64| {
-        let seconds: f64 = spoken.iter().map(|one| 1.0 / rate(one)).sum::<f64>() / spoken.len().max(1) as f64;
-        faster / seconds
+    let mixed = |rate: &dyn Fn(&Measured) -> Spread| {
+        let rates: Vec<Spread> = spoken.iter().map(|one| rate(one)).collect();
+        Spread::each(|of| faster * rates.len() as f64 / rates.iter().map(|rate| 1.0 / of(rate)).sum::<f64>())
     };
     Some(Simulated {
         clients,
-        rss_bytes: Model::new(measurements, &load, machine).rss(u64::from(clients)),
-        connects_per_second: Some(mean(|one| one.connects_per_second)).filter(|rate| rate.is_finite())?,
-        pings_per_second: Some(mean(|one| one.ping.per_second)).filter(|rate| rate.is_finite())?,
+        rss_bytes: Model::new(measurements, &load, machine).rss_of(many, u64::from(most)),
+        connects_per_second: mixed(&|one| one.costs.handshake.per_second),
+        pings_per_second: mixed(&|one| {
+            let (with_few, with_many) = (&one.costs.ping_of_few.per_second, &one.costs.ping.per_second);
+            Spread::each(|of| one.between(many, of(with_few), of(with_many)))
+        }),
     })
 }
 
@@ -179,7 +189,9 @@ fn tier(model: &Model<'_>, machine: &Machine, measurements: &Measurements, load:
         .dialects
         .each()
         .into_iter()
-        .filter_map(|(dialect, share)| Some(share * measurements.of(dialect)?.handshake.gateway_us))
+        .filter_map(|(dialect, share)| {
+            Some(share * measurements.of(dialect)?.measured.costs.handshake.gateway_us.median)
+        })
         .sum();
     let fleet = |clients| fleet(clients, capacity.map(|(each, _)| each), machine.price_month);
     Tier {
@@ -205,83 +217,11 @@ pub fn fleet(clients: u64, each: Option<u64>, price_month: f64) -> Fleet {
     Fleet { clients, nodes, cost_month }
 }
 
-/// What every forecast rests on.
-fn assumptions(measurements: &Measurements, load: &Load) -> Vec<String> {
-    let mut all = vec![
-        format!("Processor time: {} ({}).", measurements.calibration, measurements.measured_on),
-        "It is the gateway process' own user and system time (/proc/PID/stat), not wall time; the load generator's is not in \
-         it. Work of the network card's interrupts is not either: it was measured over loopback, which has no card."
-            .to_owned(),
-        "A core of each machine is taken to be as fast as one of the machine that was measured.".to_owned(),
-    ];
-    if !measurements.optimized {
-        all.push("THAT WAS A DEBUG BUILD: its figures are some times too high, and none to keep.".to_owned());
-    }
-    for (dialect, share) in load.dialects.each() {
-        let Some(one) = measurements.of(dialect).filter(|_| share > 0.0) else { continue };
-        all.push(format!(
-            "{}: {:.0} B per client beside {:.1} MiB, {:.0} B of the kernel's ({}); microseconds of CPU: handshake with a call \
-             {:.1}, own answer {:.1}, through an upstream {:.1}, refused {:.1}, told of a change {:.1}; a further KiB {:.2} own, \
-             {:.2} through.",
-            dialect.name(),
-            one.bytes_per_client,
-            one.base_bytes / f64::from(1 << 20),
-            one.kernel_bytes_per_client,
-            one.memory_from,
-            one.handshake.gateway_us,
-            one.own.gateway_us,
-            one.upstream.gateway_us,
-            one.refused.gateway_us,
-            one.told.gateway_us,
-            one.own_us_per_kib,
-            one.upstream_us_per_kib,
-        ));
-    }
-    all.push(
-        "Each client asks one thing at a time, so nothing is batched: clients that pipeline cost less. Memory of calls under \
-         way and of slow readers' outboxes is not in it."
-            .to_owned(),
-    );
-    if load.shares.cache > 0.0 {
-        all.push("A hit in a cache is taken to cost lakh what an own answer costs: no cache was measured.".to_owned());
-    }
-    if load.service_on == ServiceOn::Core {
-        all.push(
-            "Service times keep cores of this machine busy, whole: each path's time counts by its share of the calls."
-                .to_owned(),
-        );
-    }
-    if load.tls {
-        all.push(format!(
-            "TLS ends in a proxy on the same machine (lakh has none): {TLS_CONNECTION_BYTES:.0} B of memory per connection \
-             (tokio-rustls, design.md section 4), two further sockets, 22 B per message on the wire. Its CPU is not in the \
-             forecast: nothing here measured it."
-        ));
-    }
-    all.push(format!(
-        "Planned up to {}; {SPARE} node to spare. What the operating system and others use has to fit into the rest.",
-        Kind::ALL
-            .iter()
-            .map(|kind| format!("{:.0} % of {}", kind.planned() * 100.0, kind.name()))
-            .collect::<Vec<_>>()
-            .join(", ")
-    ));
-    all
-}
-
-/// What of this machine limits nothing, because nobody said.
-fn unlimited(machine: &Machine) -> Option<String> {
-    let nothing = [("network", machine.nic_gbit == 0.0), ("descriptors", machine.descriptors == 0)];
-    let named: Vec<&str> = nothing.into_iter().filter(|(_, unknown)| *unknown).map(|(name, _)| name).collect();
-    (!named.is_empty()).then(|| format!("{}: {} not known, so not limited.", machine.name, named.join(" and ")))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::super::coefficients::tests::measurements;
-    use super::super::load::Dialects;
     use super::super::machine::tiers;
     use super::*;
 
@@ -298,12 +238,25 @@ mod tests {
     fn simulate_is_forecast_as_it_was_calibrated() {
         let measurements = measurements();
         let machine = Machine { cores: 2.0, descriptors: 20_000, ..tiers().swap_remove(0) };
-        let seen = simulated(&measurements, &machine, Dialect::Ws, 20_000).expect("measured");
-        assert_eq!((seen.connects_per_second.round(), seen.pings_per_second.round()), (25_000.0, 150_000.0));
-        assert!((seen.rss_bytes - (f64::from(10 << 20) + 20_000.0 * 104.0)).abs() < 1.0);
-        let twice =
-            simulated(&measurements, &Machine { cores: 4.0, ..machine }, Dialect::Mixed, 20_000).expect("measured");
-        assert_eq!(twice.pings_per_second.round(), 300_000.0);
+        let seen = |dialect, clients| simulated(&measurements, &machine, dialect, (clients, 20_000)).expect("measured");
+        let ws = seen(Dialect::Ws, 20_000);
+        let rates = |of: Spread| [of.least, of.median, of.most].map(f64::round);
+        assert_eq!(rates(ws.connects_per_second), [22_500.0, 25_000.0, 30_000.0]);
+        assert_eq!(rates(ws.pings_per_second), [135_000.0, 150_000.0, 180_000.0]);
+        assert!((ws.rss_bytes - (f64::from(10 << 20) + 20_000.0 * 104.0)).abs() < 1.0);
+        let fewer = seen(Dialect::Ws, 10_000).pings_per_second.median;
+        assert_eq!(fewer.round(), (150_000.0 * 200_000.0_f64).sqrt().round(), "half way between 5,000 and 20,000");
+        let twice = Machine { cores: 4.0, ..machine };
+        let twice = simulated(&measurements, &twice, Dialect::Mixed, (20_000, 20_000)).expect("measured");
+        assert_eq!(twice.pings_per_second.median.round(), 300_000.0);
+    }
+
+    #[test]
+    fn a_run_to_many_clients_has_its_shards_from_the_beginning() {
+        let measurements = measurements();
+        let machine = Machine { cores: 2.0, descriptors: 20_000, ..tiers().swap_remove(0) };
+        let rss = |most| simulated(&measurements, &machine, Dialect::Tcp, (10_000, most)).expect("measured").rss_bytes;
+        assert!((rss(100_000) - rss(10_000) - 4.0 * 110_000.0).abs() < 1.0, "6 shards and 2");
     }
 
     #[test]
@@ -325,9 +278,10 @@ mod tests {
                 .all(|pair| pair[0].planned_at.unwrap_or(u64::MAX) <= pair[1].planned_at.unwrap_or(u64::MAX))
         );
         let all = told.assumptions.join("\n");
-        for words in ["/proc/PID/stat", "loopback", "calibration.json", "tokio-rustls", "1 node to spare"] {
+        for words in ["/proc/PID/stat", "loopback", "calibration.json", "TLS ends in a proxy", "5.4 to 7.2"] {
             assert!(all.contains(words), "{words} in\n{all}");
         }
+        assert!(told.assumed.iter().any(|one| one.because.contains("tokio-rustls")));
         assert_eq!(told.simulate.as_ref().map(Vec::len), Some(3), "10K, 50K, 100K");
         let http = Load { dialects: Dialects { tcp: 0.2, http: 0.8, ..Dialects::default() }, ..load };
         assert!(

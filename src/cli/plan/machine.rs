@@ -29,6 +29,22 @@ pub struct Machine {
     /// Dollars a month.
     #[serde(default)]
     pub price_month: f64,
+    /// Who says so.
+    #[serde(skip_deserializing)]
+    pub from: Origin,
+}
+
+/// Where the figures of a machine come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The file of the load, or a published plan.
+    #[default]
+    Given,
+    /// Read from the host.
+    Host,
+    /// The table of common tiers: assumptions.
+    Table,
 }
 
 /// The hard limit that systemd and container runtimes come with: `fs.nr_open` of Linux.
@@ -67,6 +83,7 @@ pub fn tiers() -> Vec<Machine> {
         descriptors: usual_descriptors(),
         own_tables: true,
         price_month,
+        from: Origin::Table,
     };
     TIERS.iter().map(tier).collect()
 }
@@ -82,6 +99,7 @@ impl Machine {
             descriptors: host.nofile_hard.unwrap_or(0),
             own_tables: host.own_tables,
             price_month: 0.0,
+            from: Origin::Host,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `lakh plan`: how many clients a machine will hold, from measured coefficients and a description of the load.
 
+pub mod assumed;
 pub mod calibrate;
 pub mod calibration;
 pub mod check;
@@ -297,7 +298,13 @@ mod tests {
         assert_eq!(json["preset"]["claims"][1]["adds_up"], false);
         assert_eq!(json["load"]["clients"], 100_000);
         assert_eq!(json["tiers"][0]["fleets"].as_array().map(Vec::len), Some(forecast::FLEETS.len()));
-        assert!(json["coefficients"]["dialects"]["http"]["own"]["gateway_us"].is_number());
+        assert!(json["coefficients"]["dialects"]["http"]["costs"]["own"]["gateway_us"]["median"].is_number());
+        assert_eq!(json["tiers"][1]["machine"]["from"], "table");
+        assert!(
+            json["assumed"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one["figure"] == "price_month: 2 cores, 8 GiB"))
+        );
     }
 
     #[test]

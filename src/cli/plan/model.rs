@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::calibration::{Cost, Items, Measured};
 use super::coefficients::{Coefficients, Measurements};
 use super::load::{CLIENTS_MAX, Load, ServiceOn};
 use super::machine::Machine;
@@ -28,7 +29,7 @@ crate::named! {
 /// The zones that are told of (design.md section 7), and full.
 pub const MARKS: [f64; 4] = [0.75, 0.85, 0.95, 1.0];
 /// A silent WebSocket or stream is sent something this often (seconds): the default of `conn.keepalive_ms`.
-const KEEPALIVE_SECONDS: f64 = 30.0;
+pub const KEEPALIVE_SECONDS: f64 = 30.0;
 /// Bytes of a message on the wire beside its own, for each packet: Ethernet with preamble and gap 38, IPv4 20, TCP with
 /// timestamps 32.
 const PACKET_BYTES: f64 = 90.0;
@@ -97,7 +98,7 @@ impl<'a> Model<'a> {
         let many = clients as f64;
         match kind {
             Kind::Memory => self.rss(clients) + many * (self.kernel_bytes() + self.tls_bytes()),
-            Kind::Cpu => many * self.cores_per_client(),
+            Kind::Cpu => many * self.cores_per_client(clients),
             Kind::Network => many * self.wire_bytes_per_client(),
             Kind::Descriptors => many,
             Kind::Slots => match self.load.service_on {
@@ -129,39 +130,51 @@ impl<'a> Model<'a> {
             .min_by_key(|(clients, _)| *clients)
     }
 
-    /// lakh's whole resident set with so many clients, in bytes: what `lakh simulate` shows.
+    /// lakh's whole resident set with so many clients, in bytes, of a gateway that was started for them.
     pub fn rss(&self, clients: u64) -> f64 {
-        let shards = self.shards(clients) as f64;
-        let with_shards = |one: &Coefficients| one.base_bytes + (shards - one.shards as f64) * self.bytes_per_shard;
+        self.rss_of(clients, clients)
+    }
+
+    /// The same of a gateway that was started for `planned` clients: what `lakh simulate` shows on its way there.
+    pub fn rss_of(&self, clients: u64, planned: u64) -> f64 {
+        let shards = self.shards(planned) as f64;
+        let with_shards =
+            |one: &Coefficients| one.base_bytes + (shards - one.measured.shards as f64) * self.bytes_per_shard;
         // A gateway of several dialects has one base: that of the one that takes most.
         let base = self.mix.iter().map(|(_, one, _)| with_shards(one)).fold(0.0, f64::max);
         base + clients as f64 * self.mix.iter().map(|(share, one, _)| share * one.bytes_per_client).sum::<f64>()
     }
 
-    /// Cores that one client keeps busy.
-    pub fn cores_per_client(&self) -> f64 {
+    /// Cores that each of so many clients keeps busy.
+    pub fn cores_per_client(&self, clients: u64) -> f64 {
         let load = self.load;
         let mut us = 0.0;
         for (share, one, dialect) in &self.mix {
-            let connects = load.connects_per_second / load.clients as f64 * one.handshake.gateway_us;
-            let changes = load.changes_per_second * one.told.gateway_us;
-            us +=
-                share * (load.calls_per_second * self.call_us(one) + connects + changes + keepalive_us(one, *dialect));
+            let costs = &one.measured.costs;
+            let connects = load.connects_per_second / load.clients as f64 * costs.handshake.gateway_us.median;
+            let changes = load.changes_per_second * costs.told.gateway_us.median;
+            let calls = load.calls_per_second * self.call_us(&one.measured, clients);
+            us += share * (calls + connects + changes + keepalive_us(costs, *dialect));
         }
         let service =
             if load.service_on == ServiceOn::Core { load.calls_per_second * load.service_seconds() } else { 0.0 };
         us / 1e6 + service
     }
 
-    /// lakh's own microseconds for a mean call of a client of this dialect. A hit in a cache is taken to cost what an own
-    /// answer costs.
-    fn call_us(&self, one: &Coefficients) -> f64 {
-        let shares = &self.load.shares;
+    /// lakh's own microseconds for a mean call of one of so many clients of this dialect. A hit in a cache is taken to cost
+    /// what an own answer costs, and each path to grow with the number of clients as a ping does.
+    fn call_us(&self, one: &Measured, clients: u64) -> f64 {
+        let (shares, costs) = (&self.load.shares, &one.costs);
         // Calls are measured with a few hundred bytes, which are in their own figure.
         let further_kib = (self.load.request_bytes + self.load.response_bytes - MEASURED_BYTES).max(0.0) / 1024.0;
-        let own = one.own.gateway_us + further_kib * one.own_us_per_kib;
-        let upstream = one.upstream.gateway_us + further_kib * one.upstream_us_per_kib;
-        (shares.cache + shares.own) * own + shares.upstream * upstream + shares.refused * one.refused.gateway_us
+        let (own_kib, upstream_kib) = costs.us_per_kib();
+        let own = costs.own.gateway_us.median + further_kib * own_kib;
+        let upstream = costs.upstream.gateway_us.median + further_kib * upstream_kib;
+        let many = costs.ping.gateway_us.median;
+        // Noise of the measurement lets nothing become cheaper.
+        let grown = one.between(clients, costs.ping_of_few.gateway_us.median.min(many), many) / many;
+        let mean = (shares.cache + shares.own) * own + shares.upstream * upstream;
+        grown * (mean + shares.refused * costs.refused.gateway_us.median)
     }
 
     /// Bytes a second of one client on the wire, the way that has more.
@@ -185,7 +198,7 @@ impl<'a> Model<'a> {
 
     /// Kernel bytes of one client; with TLS ended beside lakh, of its three sockets.
     pub fn kernel_bytes(&self) -> f64 {
-        let one: f64 = self.mix.iter().map(|(share, one, _)| share * one.kernel_bytes_per_client).sum();
+        let one: f64 = self.mix.iter().map(|(share, one, _)| share * one.measured.kernel_bytes_per_client).sum();
         if self.load.tls { 3.0 * one } else { one }
     }
 
@@ -209,11 +222,11 @@ const TOLD_BYTES: f64 = 200.0;
 
 /// Microseconds a second that an idle client takes to be kept: a WebSocket is pinged and answers, a stream gets a comment,
 /// which is written as an event is.
-fn keepalive_us(one: &Coefficients, dialect: Dialect) -> f64 {
+fn keepalive_us(costs: &Items<Cost>, dialect: Dialect) -> f64 {
     match dialect {
         Dialect::Tcp | Dialect::Mixed => 0.0,
-        Dialect::Ws => one.ping.gateway_us / KEEPALIVE_SECONDS,
-        Dialect::Http | Dialect::Listen => one.told.gateway_us / KEEPALIVE_SECONDS,
+        Dialect::Ws => costs.ping.gateway_us.median / KEEPALIVE_SECONDS,
+        Dialect::Http | Dialect::Listen => costs.told.gateway_us.median / KEEPALIVE_SECONDS,
     }
 }
 
@@ -223,7 +236,7 @@ mod tests {
 
     use super::super::coefficients::tests::measurements;
     use super::super::load::{Dialects, Paths};
-    use super::super::machine::tiers;
+    use super::super::machine::{Origin, tiers};
     use super::*;
 
     fn example() -> (Measurements, Load, Machine) {
@@ -252,11 +265,11 @@ mod tests {
             service_ms: "cache=2,own=15,upstream=40".parse().expect("paths"),
             ..load
         };
-        let cores = Model::new(&measurements, &load, &machine).cores_per_client();
+        let cores = Model::new(&measurements, &load, &machine).cores_per_client(100_000);
         assert!((0.00715..0.00719).contains(&cores), "7.15 ms and some microseconds of lakh's: {cores}");
         let behind = Load { service_on: ServiceOn::Upstream, ..load };
         let model = Model::new(&measurements, &behind, &machine);
-        assert!(model.cores_per_client() < 0.00005);
+        assert!(model.cores_per_client(100_000) < 0.00005);
         assert!((model.used(Kind::Slots, 1_000) - 7.15).abs() < 1e-9, "calls at once, by Little's law");
     }
 
@@ -305,6 +318,7 @@ mod tests {
                 descriptors,
                 own_tables,
                 price_month: 100.0,
+                from: Origin::Given,
             },
         )
     }

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::load::{Dialects, Load, Paths, ServiceOn};
-use super::machine::Machine;
+use super::machine::{Machine, Origin};
 
 /// How far claim and arithmetic may lie apart, as a share of the larger: published figures are rounded.
 const ROUNDED: f64 = 0.05;
@@ -137,6 +137,7 @@ fn memory_nexus() -> Preset {
         descriptors: 1 << 20,
         own_tables: true,
         price_month: 0.0,
+        from: Origin::Given,
     };
     let source = "github.com/Laobena/Memory-Nexus, docs/CAPACITY_ANALYSIS.md";
     Preset { title: "Memory Nexus", source, load, machine: Some(machine), claims }

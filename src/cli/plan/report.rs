@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::calibration::Calibration;
+use super::assumed::Assumed;
+use super::calibration::{Calibration, Measured, Spread};
 use super::forecast::{FLEETS, Fleet, Forecast, Resource, Simulated, Tier};
 use super::model::Kind;
 use super::presets::{Claim, Preset};
@@ -31,6 +32,8 @@ pub fn text(forecast: &Forecast, preset: Option<&Preset>) -> String {
     for assumption in &forecast.assumptions {
         let _ = writeln!(text, "- {assumption}");
     }
+    text.push_str("\n## Figures that are assumed, neither measured nor given\n\n");
+    text.push_str(&assumed(&forecast.assumed));
     text
 }
 
@@ -150,42 +153,49 @@ fn simulate(all: &[Simulated]) -> String {
         vec![
             thousands(i64::from(one.clients)),
             mib(one.rss_bytes),
-            thousands(one.connects_per_second as i64),
-            thousands(one.pings_per_second as i64),
+            spread(one.connects_per_second),
+            spread(one.pings_per_second),
         ]
     }));
     columns(&rows)
 }
 
-/// What a calibration found, by dialect.
+fn assumed(all: &[Assumed]) -> String {
+    let heads = ["figure", "taken to be", "because", "to set another"].map(String::from).to_vec();
+    let row = |one: &Assumed| {
+        let value = format!("{} {}", figure(one.value), one.unit).trim_end().to_owned();
+        vec![one.figure.clone(), value, one.because.to_owned(), one.set.to_owned()]
+    };
+    columns(&std::iter::once(heads).chain(all.iter().map(row)).collect::<Vec<_>>())
+}
+
+/// What a calibration found: a row for each path, a column for each dialect.
 pub fn calibration(calibration: &Calibration) -> String {
-    let heads = [
-        "dialect",
-        "B/client",
-        "kernel B",
-        "handshake",
-        "ping",
-        "own",
-        "upstream",
-        "refused",
-        "told",
-        "KiB own",
-        "KiB through",
-    ];
-    let mut rows = vec![heads.map(String::from).to_vec()];
-    for (dialect, one) in &calibration.dialects {
-        let mut row = vec![dialect.clone(), figure(one.bytes_per_client()), figure(one.kernel_bytes_per_client)];
-        let costs = [one.handshake, one.ping, one.own, one.upstream, one.refused, one.told];
-        row.extend(costs.map(|cost| format!("{:.1}", cost.gateway_us)));
-        row.extend([one.own_us_per_kib, one.upstream_us_per_kib].map(|us| format!("{us:.2}")));
-        rows.push(row);
+    let all: Vec<_> = calibration.dialects.iter().collect();
+    let heads = std::iter::once("per client".to_owned()).chain(all.iter().map(|(dialect, _)| (*dialect).clone()));
+    let mut rows = vec![heads.collect::<Vec<_>>()];
+    let mut row = |name: &str, cell: &dyn Fn(&Measured) -> String| {
+        rows.push(std::iter::once(name.to_owned()).chain(all.iter().map(|(_, one)| cell(one))).collect());
+    };
+    row("memory, B", &|one| figure(one.bytes_per_client()));
+    row("kernel memory, B", &|one| figure(one.kernel_bytes_per_client));
+    for (place, (name, _)) in all.first().map(|(_, one)| one.costs.each()).into_iter().flatten().enumerate() {
+        let cost = |one: &Measured| one.costs.each().into_iter().nth(place).map(|(_, cost)| *cost);
+        row(&format!("{name}, us"), &|one| cost(one).map_or_else(String::new, |cost| spread(cost.gateway_us)));
     }
+    row("pings/s", &|one| spread(one.costs.ping.per_second));
     format!(
-        "Microseconds of the gateway's processor time ({}, {}), measured over loopback: no network card's work is in them.\n\n{}",
+        "Microseconds of the gateway's processor time ({}, {}): medians of several bursts, in parentheses the least and the \
+         most. Measured over loopback: no network card's work is in them.\n\n{}",
         calibration.build,
         calibration.machine,
         columns(&rows)
     )
+}
+
+/// The median, and the least and the most in parentheses.
+pub(super) fn spread(of: Spread) -> String {
+    format!("{} ({} to {})", figure(of.median), figure(of.least), figure(of.most))
 }
 
 /// Rows in columns, the first row being the heads, with a line below; columns that begin with a figure are set to the right.
@@ -275,9 +285,17 @@ mod tests {
     fn everything_is_told_and_columns_line_up() {
         let preset = Name::MemoryNexus.preset();
         let told = text(&forecast(&measurements(), &preset.load, &tiers(), &tiers()[0]), Some(&preset));
-        for words in
-            ["365/s", "140/s", "NO", "fills first", "10,000,000", "## Assumptions", "/proc/PID/stat", "gateway RSS"]
-        {
+        for words in [
+            "365/s",
+            "140/s",
+            "NO",
+            "fills first",
+            "10,000,000",
+            "## Assumptions",
+            "/proc/PID/stat",
+            "gateway RSS",
+            "price_month: 2 cores",
+        ] {
             assert!(told.contains(words), "{words} in\n{told}");
         }
         for table in told.split("\n\n").filter(|part| part.starts_with('|')) {
