@@ -56,6 +56,11 @@ impl Interests {
         self.watches.push(watch);
     }
 
+    /// The resources it watches.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Watch> {
+        self.watches.iter()
+    }
+
     /// How many resources it watches.
     pub(super) fn watching(&self) -> usize {
         self.watches.len()

@@ -2,6 +2,7 @@
 //! the server does, those who wait are told by name and nobody else notices.
 
 mod asking;
+mod beside;
 mod changes;
 mod crowd;
 mod eras;

@@ -6,6 +6,7 @@
 //! exchange.rs  what a turn has said becomes an answer: JSON if it is there at once, else an event stream
 //! stream.rs    the stream that a GET opens; a lost stream read on
 //! session.rs   what the connections of one client share; sessions.rs finds it, replay.rs keeps its last events
+//! missed.rs    what has changed while a session had no stream
 //! ```
 //!
 //! A connection serves one request at a time; the next one waits in its buffer. Everything that a service says on HTTP
@@ -13,6 +14,7 @@
 
 mod config;
 mod exchange;
+mod missed;
 mod modern;
 mod old;
 mod post;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Config;
+use super::missed::Missed;
 use super::session::{self, HttpSession, Place, SessionId};
 use crate::actor::{Inbox, News, Question, Sibling};
 use crate::conn::Guest;
 use crate::guard::{Guards, Pressure, Refusal, Tenant};
-use crate::mcp::Topics;
 use crate::pool::Key;
 
 /// Parts of the directory, each under a lock of its own, so that shards seldom meet.
@@ -24,17 +24,13 @@ const RELIEVED_AT_ONCE: usize = 32;
 /// How long a session is there in which nothing was asked yet: or who only initializes fills the house.
 const FRESH_MS: u64 = 60_000;
 
-/// The lists that are told of.
-const LISTS: [Topics; 3] = [Topics::TOOLS, Topics::PROMPTS, Topics::RESOURCES];
-
 /// Shared by all shards.
 pub(in crate::conn) struct Sessions {
     parts: [Mutex<Part>; PARTS],
     guards: Arc<Guards>,
     /// Bytes of events kept for those who come back.
     pub(super) replayed: Arc<AtomicUsize>,
-    /// When each list was last told to have changed.
-    changes: Mutex<[Option<Instant>; LISTS.len()]>,
+    missed: Mutex<Missed>,
     next_part: AtomicUsize,
     next_serial: AtomicU32,
     began: Instant,
@@ -56,7 +52,7 @@ impl Sessions {
             parts: std::array::from_fn(|_| Mutex::default()),
             guards,
             replayed: Arc::default(),
-            changes: Mutex::default(),
+            missed: Mutex::new(Missed::new()),
             next_part: AtomicUsize::new(0),
             next_serial: AtomicU32::new(1),
             began: Instant::now(),
@@ -132,23 +128,14 @@ impl Sessions {
         }
     }
 
-    /// Notes that a list has changed, for the clients that have no stream now.
+    /// Notes what has changed, for the clients that have no stream now.
     pub(in crate::conn) fn note(&self, news: &News) {
-        if news.subject.is_none() {
-            let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-            for (change, list) in changes.iter_mut().zip(LISTS) {
-                if list.meets(Topics(news.topic)) {
-                    *change = Some(Instant::now());
-                }
-            }
-        }
+        self.missed().note(news, Instant::now());
     }
 
-    /// The lists that have changed since then.
-    pub(super) fn changed_since(&self, then: Instant) -> Vec<Topics> {
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = changes.iter().zip(LISTS).filter(|(change, _)| change.is_some_and(|change| change >= then));
-        changed.map(|(_, list)| list).collect()
+    /// What has changed.
+    pub(super) fn missed(&self) -> MutexGuard<'_, Missed> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a session; false if it is not there.

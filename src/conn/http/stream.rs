@@ -10,7 +10,7 @@ use crate::actor::{Desk, Letter, Sibling};
 use crate::conn::connection::{Connection, Stage};
 use crate::conn::service::{Message, Service};
 use crate::conn::{Bench, House, Parting};
-use crate::mcp::{Phase, Revision, answer};
+use crate::mcp::{Phase, Revision, Topics, answer};
 use crate::pool::Key;
 use crate::wire::http::event::{self, EventId};
 use crate::wire::http::{self, Manner, Refusal, Request};
@@ -83,14 +83,23 @@ impl<S: Service> Bench<S> {
         away_since
     }
 
-    /// Tells which lists have changed while the session had no stream: what was told then went to nobody, and is not kept.
+    /// Tells what has changed while the session had no stream, lists and resources that it watches: what was told then went to
+    /// nobody, and is not kept.
     fn tell_missed(&mut self, standing: &Standing, since: Instant) {
-        if !matches!(standing.session.state().guest.session.phase(), Phase::Ready(_)) {
-            return;
+        let (mut lists, mut watched) = (Vec::new(), Vec::new());
+        {
+            let (state, missed) = (standing.session.state(), self.house.sessions.missed());
+            if matches!(state.guest.session.phase(), Phase::Ready(_)) {
+                lists = missed.lists_since(since);
+            }
+            if let Some(interests) = state.guest.interests.as_ref().filter(|interests| interests.watching() > 0) {
+                watched = missed.watched_since(since, interests);
+            }
         }
-        for list in self.house.sessions.changed_since(since) {
+        let lists = lists.into_iter().map(|list| (list, None));
+        for (topic, uri) in lists.chain(watched.iter().map(|uri| (Topics::UPDATED, Some(&**uri)))) {
             let mut line = Vec::new();
-            answer::changed(&mut line, list, None, None);
+            answer::changed(&mut line, topic, uri, None);
             let id = self.house.keep_told(standing, &line);
             event::write_message(&mut self.out, standing.chunked, Some(id), &line);
         }
