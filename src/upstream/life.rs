@@ -79,6 +79,8 @@ pub(super) struct Life {
     pub(super) mux: Mux,
     /// The client's own door, where it has a session of its own.
     door: Option<Arc<Door>>,
+    /// What was taken in there while there was no link, and needs one.
+    first: Option<Errand>,
     /// What is offered to a legacy server.
     capabilities: String,
     pub(super) last: Option<(Offer, ParamHeaders)>,
@@ -103,8 +105,8 @@ impl Life {
             Mux::new(Arc::clone(&upstream), Arc::clone(&shared), knobs.clone(), terms, tag, floor, Instant::now());
         let sessions = (upstream.per_session && tag == 0)
             .then(|| Sessions::new(Arc::clone(&upstream), target.clone(), knobs.clone(), Arc::clone(&shared)));
-        let (door, last) = (None, None);
-        Self { upstream, target, knobs, shared, mux, door, capabilities, last, sessions, serving: None }
+        let (door, first, last, serving) = (None, None, None, None);
+        Self { upstream, target, knobs, shared, mux, door, first, capabilities, last, sessions, serving }
     }
 
     /// The life of a session of a single client, whose errands come through `door`.
@@ -257,7 +259,7 @@ impl Life {
             door.quiet();
             while lost_until.is_none()
                 && link.unsent() < UNSENT_HIGH
-                && let Some(errand) = door.collect()
+                && let Some(errand) = self.first.take().or_else(|| door.collect())
             {
                 if matches!(errand, Errand::Leave { .. }) && self.is_private() {
                     return Ok(());
@@ -328,6 +330,46 @@ impl Life {
         }
     }
 
+    /// A session of a single client has lost its link: waits until it is to be opened anew, if that is needed for what its
+    /// client watches, which is so after a pause, or as soon as the client asks for something. False: it is over.
+    pub(super) async fn rest(
+        &mut self,
+        pauses: &mut Pauses,
+        trouble: &Trouble,
+        stop: &mut watch::Receiver<bool>,
+    ) -> bool {
+        let Some(door) = self.door.clone().filter(|_| self.mux.is_watched()) else { return false };
+        let until = Instant::now() + pauses.after(self.serving.map(|since| since.elapsed()), trouble);
+        // Those who came while it was connected to in vain.
+        while let Some(errand) = self.first.take().or_else(|| door.collect()) {
+            if matches!(errand, Errand::Leave { .. }) {
+                return false;
+            }
+            if let Some(errand) = self.mux.note(errand) {
+                refuse(&self.upstream, errand, trouble, None);
+            }
+        }
+        while self.mux.is_watched() {
+            tokio::select! {
+                () = sleep_until(until.into()) => return true,
+                () = stopped(stop) => return false,
+                () = door.rung() => {}
+            }
+            door.quiet();
+            while let Some(errand) = door.collect() {
+                match errand {
+                    Errand::Leave { .. } => return false,
+                    Errand::Call(_) | Errand::Watch { task: Some(_), .. } => {
+                        self.first = Some(errand);
+                        return true;
+                    }
+                    errand => drop(self.mux.note(errand)),
+                }
+            }
+        }
+        false
+    }
+
     async fn end(&mut self) {
         let trouble = stopping();
         if let Some(sessions) = &mut self.sessions {
@@ -342,7 +384,8 @@ impl Life {
 
     /// It ends while its clients stay: what they watch here is watched at whoever serves in its place.
     pub(super) fn hand_over(&mut self) {
-        let late = std::iter::from_fn(|| self.door.as_ref()?.collect()).collect::<Vec<_>>();
+        let late =
+            std::iter::from_fn(|| self.first.take().or_else(|| self.door.as_ref()?.collect())).collect::<Vec<_>>();
         for errand in late {
             if let Some(errand) = self.mux.note(errand) {
                 refuse(&self.upstream, errand, &stopping(), None);
@@ -384,7 +427,7 @@ impl Life {
 }
 
 /// Pauses that double.
-struct Pauses {
+pub(super) struct Pauses {
     min: Duration,
     max: Duration,
     next: Duration,
@@ -393,7 +436,7 @@ struct Pauses {
 }
 
 impl Pauses {
-    const fn new(knobs: &Knobs) -> Self {
+    pub(super) const fn new(knobs: &Knobs) -> Self {
         Self { min: knobs.restart_min, max: knobs.restart_max, next: knobs.restart_min, at_once: true }
     }
 

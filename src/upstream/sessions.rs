@@ -1,4 +1,5 @@
-//! Sessions of single clients at one upstream: a link each, made on first use, gone with the client or when idle.
+//! Sessions of single clients at one upstream: a link each, made on first use, gone with the client or when idle; made anew
+//! if it breaks while the client watches something there.
 
 use std::collections::HashMap;
 use std::future::{Future, pending};
@@ -15,7 +16,7 @@ use super::attend::refuse;
 use super::door::Door;
 use super::front::{Gate, Permit, is_queued};
 use super::handle::{Client, Errand, Task, Upstream};
-use super::life::Life;
+use super::life::{Life, Pauses};
 use super::link::Target;
 use super::mux::NUMBER_BITS;
 use super::shared::{Knobs, Shared};
@@ -260,15 +261,22 @@ fn left() -> Trouble {
 /// One session's life. Boxed, as it is part of a life that may have sessions.
 fn session(mut life: Life, mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
     Box::pin(async move {
-        let why = life.once(Duration::ZERO, &mut stop).await.err();
+        let mut pauses = Pauses::new(&life.knobs);
+        let why = loop {
+            let why = life.once(Duration::ZERO, &mut stop).await.err();
+            life.mux.drop_kept(&why.clone().unwrap_or_else(left));
+            let Some(why) = why else { break None };
+            if why.kind != TroubleKind::Lost {
+                let name = &*life.upstream.name;
+                tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
+            }
+            if !life.rest(&mut pauses, &why, &mut stop).await {
+                break Some(why);
+            }
+        };
         if *stop.borrow() {
             life.hand_over();
         }
-        if let Some(why) = why.as_ref().filter(|why| why.kind != TroubleKind::Lost) {
-            let name = &*life.upstream.name;
-            tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
-        }
-        life.mux.drop_kept(&why.clone().unwrap_or_else(left));
         Ended { ceiling: life.mux.ceiling(), why }
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::peer::http::Http;
-use crate::peer::{Process, call, request, text_of};
+use crate::peer::{Peer, Process, call, request, text_of};
 
 const PER_SESSION: &str = "sharing = \"per-session\"";
 
@@ -50,4 +50,33 @@ fn who_had_no_stream_is_told_on_the_next_one_which_watched_resources_have_change
         assert!(stream.get("").is_stream());
         assert_eq!(stream.event_message()["params"]["uri"], "test://two", "it watches the other one no more");
     }
+}
+
+#[test]
+fn a_clients_own_server_that_breaks_is_watched_again_and_may_have_changed() {
+    let lakh = Process::in_front_of_scripted_with(PER_SESSION);
+    let mut peer = Peer::line(lakh.clients);
+    for uri in ["test://one", "test://two"] {
+        assert_eq!(peer.ask(&request(70, "resources/subscribe", &json!({"uri":uri})))["result"], json!({}));
+    }
+    assert_eq!(peer.ask(&request(71, "logging/setLevel", &json!({"level":"debug"})))["result"], json!({}));
+    let first = super::told(&mut peer)["pid"].clone();
+    peer.say(&call(1, "lie", &json!({"how":"die"})));
+    assert_eq!(peer.hear_message()["error"]["data"]["reason"], "exited");
+    // Nobody asks anything, and yet.
+    let mut uris = [peer.hear_message(), peer.hear_message()].map(|told| told["params"]["uri"].to_string());
+    uris.sort();
+    assert_eq!(uris, ["\"test://one\"", "\"test://two\""]);
+    let told = super::told(&mut peer);
+    assert_ne!(told["pid"], first);
+    assert_eq!((&told["watched"], &told["levels"]), (&json!({"test://one":1,"test://two":1}), &json!(["debug"])));
+    peer.say(&call(1, "touch", &json!({"uri":"test://one"})));
+    let mut heard = [peer.hear_message(), peer.hear_message()];
+    heard.sort_by_key(|message| message["id"].is_null());
+    assert_eq!(heard[1]["params"]["uri"], "test://one");
+    // For who has left it is not opened again.
+    let pid = told["pid"].as_i64().expect("a number") as i32;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("it is there");
+    drop(peer);
+    assert!(super::tells(&lakh, |line| line == "lakh_upstream_sessions{upstream=\"scripted\"} 0"));
 }

@@ -15,8 +15,6 @@ use crate::wire::json;
 
 /// The server's header check failed (spec 2026-07-28 basic/transports/streamable-http#server-validation).
 const HEADER_MISMATCH: i64 = -32020;
-/// Resources that changed since anybody looked, and that are told apart: what comes beyond is not told.
-const UPDATED_MAX: usize = 10_000;
 
 impl Mux {
     /// An answer, to `number` by its id, on the response stream of `on`.
@@ -181,11 +179,8 @@ impl Mux {
             "notifications/resources/list_changed" => self.changed = Topics(self.changed.0 | Topics::RESOURCES.0),
             "notifications/resources/updated" => {
                 let uri = picked("uri").and_then(json::string);
-                let uri = uri.filter(|uri| self.watches.concern(uri) && self.updated.len() < UPDATED_MAX);
-                if let Some(uri) = uri
-                    && !self.updated.iter().any(|known| **known == uri)
-                {
-                    self.updated.push(uri.into());
+                if let Some(uri) = uri.filter(|uri| self.watches.concern(uri)) {
+                    self.note_updated(&uri);
                 }
             }
             "notifications/cancelled" => {

@@ -429,7 +429,9 @@ fn what_was_watched_stays_watched_if_the_next_link_fails_before_the_servers_word
     stage.passes(Duration::from_secs(30));
     stage.passes(Duration::from_secs(30));
     assert_eq!(sent(&stage, "resources/subscribe"), 4);
+    assert!(stage.mux.updated.is_empty(), "it is not watched so far");
     stage.answers(stage.number(), "{}");
+    assert_eq!(stage.mux.updated, ["a://b".into()], "what has changed meanwhile, nobody knows");
     stage.errand(Errand::Unwatch { uri: "a://b".into(), client: 1, place: None });
     assert_eq!(stage.last()["method"], "resources/unsubscribe");
 }

@@ -18,6 +18,8 @@ pub(super) const OWN_WAIT: Duration = Duration::from_secs(30);
 /// Longest URI that is told, in bytes: nobody can watch a longer one; and how deep parts of what is watched are looked for.
 const URI_BYTES_MAX: usize = 16 << 10;
 const PARTS_MAX: usize = 64;
+/// Resources that changed since anybody looked, and that are told apart: what comes beyond is not told.
+const UPDATED_MAX: usize = 10_000;
 /// Subscriptions that a server is asked for, or to end, at once: what many clients want must not bury it.
 const ASKING_MAX: usize = 32;
 
@@ -43,6 +45,8 @@ struct Watched {
     /// How often each client wants it.
     clients: HashMap<u128, u32>,
     agreed: bool,
+    /// It was watched on a link that is over: what has changed since then, nobody knows.
+    missed: bool,
     /// Legacy: whether the server holds it subscribed; whether it is being asked to begin or to end that; whether it will be.
     held: bool,
     asking: bool,
@@ -196,6 +200,16 @@ impl Mux {
         } else if let Some(watched) = self.watches.by_uri.get_mut(uri) {
             watched.agreed = matches!(heard, Heard::Result(_));
             settle_all(&mut watched.waiting, &answer);
+            if watched.agreed && std::mem::take(&mut watched.missed) {
+                self.note_updated(uri);
+            }
+        }
+    }
+
+    /// A resource has changed, or may have.
+    pub(super) fn note_updated(&mut self, uri: &str) {
+        if self.updated.len() < UPDATED_MAX && !self.updated.iter().any(|known| **known == *uri) {
+            self.updated.push(uri.into());
         }
     }
 
@@ -321,6 +335,7 @@ impl Mux {
         let watches = &mut self.watches;
         watches.by_uri.retain(|_, watched| {
             settle_all(&mut watched.waiting, &answer);
+            watched.missed |= watched.agreed;
             (watched.agreed, watched.held, watched.asking, watched.turn) = (false, false, false, None);
             !watched.clients.is_empty()
         });
@@ -395,9 +410,14 @@ impl Mux {
         }
     }
 
+    /// Whether any client watches anything here.
+    pub(in crate::upstream) fn is_watched(&self) -> bool {
+        !self.watches.by_uri.is_empty()
+    }
+
     /// Whether anything but the probe and the lists is going on.
     pub(in crate::upstream) fn is_busy(&self) -> bool {
-        self.calls > 0 || self.asked.len() > 0 || !self.watches.by_uri.is_empty()
+        self.calls > 0 || self.asked.len() > 0 || self.is_watched()
     }
 }
 
