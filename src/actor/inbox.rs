@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use crossbeam_queue::SegQueue;
 
-use super::{Question, Resident};
+use super::{Question, QuestionName, Resident, Unread};
 use crate::pool::Key;
 
 /// What may be posted to a shard.
@@ -25,11 +25,24 @@ pub enum Letter {
     Progress { call: u64, fragment: String },
     /// A notification that belongs to the call: a whole JSON-RPC text.
     Notice { call: u64, message: Vec<u8> },
-    /// The server asks the client something, for a call or, on a session of its own, for none.
-    Ask { call: Option<u64>, question: Question },
+    /// The server asks the client something, for a call. Boxed: it is rare, and all mail is as large as the largest.
+    Ask { call: u64, question: Box<Question> },
+    /// Something beside the calls.
+    Word(Word),
     /// From another connection of the same client: over HTTP one client has several. `to` says what it is for: the
     /// connection may serve another client when the letter comes.
     Sibling { to: u32, sibling: Sibling },
+}
+
+/// What a server says to a client without its being part of a call.
+pub enum Word {
+    /// It asks something that belongs to none of the client's calls.
+    Ask(Box<Question>),
+    /// It takes back what it has asked, for a call or for none; `reason` is a raw JSON string.
+    TakeBack { question: QuestionName, reason: Option<Box<str>> },
+    /// A notification, a whole JSON-RPC text; with a level, for clients that want to hear so much. Which levels there are is
+    /// the tenants' affair: a greater one matters more.
+    Notice { message: Vec<u8>, level: Option<u8>, unread: Unread },
 }
 
 /// What one connection of a client tells another one of the same session.
@@ -39,8 +52,8 @@ pub enum Sibling {
     Message(Box<str>),
     /// The event with this number, of a POST's stream that is read on here; `last` ends it.
     Event { stream: u32, number: u32, message: Box<[u8]>, last: bool },
-    /// A server asks the client something that belongs to none of its calls.
-    Ask(Question),
+    /// A server says something to the client that belongs to none of its calls.
+    Word(Word),
     /// Another stream of the client has taken this one's place, or what it carried is over.
     Replaced,
     /// The session has ended.
@@ -99,8 +112,8 @@ pub enum Order {
 /// one wake-up.
 ///
 /// It needs no bound of its own: an answer is posted by a [`super::Ticket`], tickets are bounded by the calls in
-/// flight, and a ticket lets only [`super::Ticket::UNREAD_MAX`] letters wait besides; news are coalesced by whoever
-/// spreads them.
+/// flight, and a ticket lets only [`super::Ticket::UNREAD_MAX`] letters wait besides, as an [`Unread`] does of those
+/// that belong to no call; news are coalesced by whoever spreads them.
 pub struct Inbox {
     mail: SegQueue<Mail>,
     waker: mio::Waker,

@@ -11,13 +11,15 @@ mod question;
 mod shard;
 mod table;
 mod ticket;
+mod unread;
 mod wheel;
 
 pub use census::{Breakdown, Resident};
 pub use doors::Doors;
-pub use inbox::{Answer, Inbox, Letter, Mail, News, Order, Sibling};
-pub use question::{Question, Reply};
+pub use inbox::{Answer, Inbox, Letter, Mail, News, Order, Sibling, Word};
+pub use question::{Asks, Name as QuestionName, Question, Reply};
 pub use shard::{Berth, Desk, Readiness, Tenants, run};
 pub use table::CommonDescriptors;
 pub use ticket::{Bells, CancelHandle, Serves, Ticket};
+pub use unread::Unread;
 pub use wheel::{TICK, Tick, Wheel};

@@ -1,4 +1,18 @@
-//! A request that goes the other way: a server asks the client of one of its calls.
+//! A request that goes the other way: a server asks a client, mostly the one of one of its calls.
+
+use std::sync::Arc;
+
+use super::Unread;
+
+/// Whoever asks, as those see it who carry the question. Called on any thread: must be cheap.
+pub trait Asks: Send + Sync {
+    /// What became of the question under `slot`; told once.
+    fn replied(&self, slot: u64, reply: Reply);
+
+    /// A step of the client towards its reply: the members of `params` of a progress notification, without the token.
+    /// `unread` is dropped when that is read.
+    fn progressed(&self, slot: u64, fragment: String, unread: Unread);
+}
 
 /// Moved to the client's connection. [`Self::settle`] consumes it; dropping it replies [`Reply::Gone`], so that no server
 /// waits for a client that has left.
@@ -8,7 +22,16 @@ pub struct Question {
     pub method: Box<str>,
     /// The raw JSON of `params`.
     pub params: Option<Box<str>>,
-    reply: Option<Box<dyn FnOnce(Reply) + Send>>,
+    is: Name,
+    steps: Unread,
+    settled: bool,
+}
+
+/// Which question: who has asked it, and under which slot.
+#[derive(Clone)]
+pub struct Name {
+    asker: Arc<dyn Asks>,
+    slot: u64,
 }
 
 /// What became of a question.
@@ -22,48 +45,114 @@ pub enum Reply {
     Gone,
 }
 
+impl Name {
+    /// `slot` must not be used again by `asker`.
+    pub fn new(asker: Arc<dyn Asks>, slot: u64) -> Self {
+        Self { asker, slot }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.slot == other.slot && Arc::ptr_eq(&self.asker, &other.asker)
+    }
+}
+
 impl Question {
-    /// `reply` is called once, on any thread, and must be cheap.
-    pub fn new(
-        method: impl Into<Box<str>>,
-        params: Option<Box<str>>,
-        reply: impl FnOnce(Reply) + Send + 'static,
-    ) -> Self {
-        Self { method: method.into(), params, reply: Some(Box::new(reply)) }
+    /// What is asked, and which question it is.
+    pub fn new(method: impl Into<Box<str>>, params: Option<Box<str>>, is: Name) -> Self {
+        Self { method: method.into(), params, is, steps: Unread::default(), settled: false }
+    }
+
+    /// Whether it is the one of this name.
+    #[must_use]
+    pub fn is(&self, name: &Name) -> bool {
+        self.is == *name
     }
 
     /// Hands the client's reply to whoever asked.
     pub fn settle(mut self, reply: Reply) {
-        self.reply_with(reply);
+        self.settled = true;
+        self.is.asker.replied(self.is.slot, reply);
     }
 
-    fn reply_with(&mut self, reply: Reply) {
-        if let Some(tell) = self.reply.take() {
-            tell(reply);
+    /// Whoever asked does not want to know any more.
+    pub fn forget(mut self) {
+        self.settled = true;
+    }
+
+    /// Tells whoever asked that the client is at work on it. Of more than [`super::Ticket::UNREAD_MAX`] steps that nobody
+    /// has read the last are lost: the next one says the same, later.
+    pub fn progress(&self, fragment: String) {
+        if let Some(unread) = self.steps.mark() {
+            self.is.asker.progressed(self.is.slot, fragment, unread);
         }
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        self.reply_with(Reply::Gone);
+        if !self.settled {
+            self.is.asker.replied(self.is.slot, Reply::Gone);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::Mutex;
 
     use super::*;
 
+    #[derive(Default)]
+    struct Asker {
+        replies: Mutex<Vec<(u64, Reply)>>,
+        steps: Mutex<Vec<(String, Unread)>>,
+    }
+
+    impl Asks for Asker {
+        fn replied(&self, slot: u64, reply: Reply) {
+            self.replies.lock().unwrap().push((slot, reply));
+        }
+
+        fn progressed(&self, _slot: u64, fragment: String, unread: Unread) {
+            self.steps.lock().unwrap().push((fragment, unread));
+        }
+    }
+
+    fn question(asker: &Arc<Asker>, slot: u64) -> Question {
+        Question::new("roots/list", None, Name::new(Arc::clone(asker) as Arc<dyn Asks>, slot))
+    }
+
     #[test]
-    fn a_question_is_replied_to_once_also_when_it_is_dropped() {
-        let (tell, told) = mpsc::sync_channel(2);
-        let question = |tell: mpsc::SyncSender<Reply>| {
-            Question::new("roots/list", None, move |reply| tell.try_send(reply).expect("one reply"))
-        };
-        question(tell.clone()).settle(Reply::Result(b"{}".to_vec()));
-        drop(question(tell));
-        assert_eq!(told.into_iter().collect::<Vec<_>>(), [Reply::Result(b"{}".to_vec()), Reply::Gone]);
+    fn a_question_is_replied_to_once_also_when_it_is_dropped_and_not_when_it_is_taken_back() {
+        let asker = Arc::new(Asker::default());
+        question(&asker, 1).settle(Reply::Result(b"{}".to_vec()));
+        drop(question(&asker, 2));
+        question(&asker, 3).forget();
+        assert_eq!(*asker.replies.lock().unwrap(), [(1, Reply::Result(b"{}".to_vec())), (2, Reply::Gone)]);
+    }
+
+    #[test]
+    fn questions_of_two_servers_under_the_same_slot_are_two() {
+        let [one, two] = [(); 2].map(|()| Arc::new(Asker::default()));
+        let asked = question(&one, 1);
+        assert!(asked.is(&Name::new(Arc::clone(&one) as Arc<dyn Asks>, 1)));
+        assert!(!asked.is(&Name::new(Arc::clone(&one) as Arc<dyn Asks>, 2)));
+        assert!(!asked.is(&Name::new(two, 1)));
+    }
+
+    #[test]
+    fn steps_that_nobody_reads_are_bounded() {
+        let asker = Arc::new(Asker::default());
+        let question = question(&asker, 1);
+        for step in 0..100 {
+            question.progress(format!("\"progress\":{step}"));
+        }
+        let steps = std::mem::take(&mut *asker.steps.lock().unwrap());
+        assert_eq!(steps.len(), super::super::Ticket::UNREAD_MAX as usize);
+        drop(steps);
+        question.progress("\"progress\":100".into());
+        assert_eq!(asker.steps.lock().unwrap().len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Answer, Inbox, Letter, Mail, Question};
+use super::{Answer, Inbox, Letter, Mail, Question, QuestionName, Word};
 use crate::pool::Key;
 
 /// Moved to whoever serves a call. [`Self::settle`] consumes it; dropping it answers [`Answer::Abandoned`], so that no
@@ -145,7 +145,12 @@ impl Ticket {
 
     /// Asks the client something while it waits; whoever asks bounds how often.
     pub fn ask(&self, question: Question) {
-        self.inbox.post(Mail::Letter(self.to, Letter::Ask { call: Some(self.call), question }));
+        self.inbox.post(Mail::Letter(self.to, Letter::Ask { call: self.call, question: question.into() }));
+    }
+
+    /// Takes back what was asked; `reason` is a raw JSON string.
+    pub fn take_back(&self, question: QuestionName, reason: Option<Box<str>>) {
+        self.inbox.post(Mail::Letter(self.to, Letter::Word(Word::TakeBack { question, reason })));
     }
 
     fn post_on_the_way(&self, letter: Letter) {

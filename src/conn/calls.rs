@@ -1,7 +1,7 @@
 //! The calls of one connection that wait for their answers.
 
 use super::interests::Watch;
-use crate::actor::{CancelHandle, News, Question};
+use crate::actor::{CancelHandle, News, Question, QuestionName};
 use crate::mcp::Topics;
 use crate::wire::envelope::Id;
 
@@ -186,11 +186,25 @@ impl Calls {
         self.asked.push(asked);
     }
 
-    /// Makes room for another question: no reply has come to this one for longest, and no call ends it. False: each is of a
-    /// call.
-    pub(super) fn forget_unowned(&mut self) -> bool {
+    /// Makes room for another question: no reply has come to this one for longest, and no call ends it. Its number; none if
+    /// each is of a call.
+    pub(super) fn forget_unowned(&mut self) -> Option<u64> {
         let unowned = self.asked.iter().filter(|asked| asked.call.is_none()).map(|asked| asked.number);
-        unowned.min().and_then(|oldest| self.take_asked(oldest)).is_some()
+        let oldest = unowned.min()?;
+        self.take_asked(oldest).map(|_| oldest)
+    }
+
+    /// The question with this number.
+    pub(super) fn find_asked(&self, number: u64) -> Option<&Question> {
+        self.asked.iter().find(|asked| asked.number == number).map(|asked| &asked.question)
+    }
+
+    /// Whoever asked does not want to know any more: the question's number, if it waits.
+    pub(super) fn take_back(&mut self, name: &QuestionName) -> Option<u64> {
+        let at = self.asked.iter().position(|asked| asked.question.is(name))?;
+        let asked = self.asked.swap_remove(at);
+        asked.question.forget();
+        Some(asked.number)
     }
 
     /// Takes out the question with this number, to reply to it.
@@ -199,9 +213,9 @@ impl Calls {
         Some(self.asked.swap_remove(at).question)
     }
 
-    /// The call is over: nobody needs a reply to what it asked.
-    pub(super) fn forget_asked(&mut self, call: u64) {
-        self.asked.retain(|asked| asked.call != Some(call));
+    /// The call is over: nobody needs a reply to what it asked. The numbers of that.
+    pub(super) fn forget_asked(&mut self, call: u64) -> Vec<u64> {
+        self.asked.extract_if(.., |asked| asked.call == Some(call)).map(|asked| asked.number).collect()
     }
 
     /// How many requests of a batch wait.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::service::place_of;
 use super::{Config, Ledger, http};
-use crate::actor::{Breakdown, Inbox, Letter, Mail, Question};
+use crate::actor::{Breakdown, Inbox, Letter, Mail, Word};
 use crate::guard::{self, Guards, Pressure, Refusal, Roster, Seats, Tenant, TooManyTenants};
 use crate::wire;
 
@@ -115,16 +115,16 @@ impl House {
         self.sessions.replayed()
     }
 
-    /// Asks a client something that belongs to none of its calls, by what upstreams know it by; `inboxes` are the shards'.
-    /// One that has left, or has no stream open on which it could be asked, is gone for whoever asks.
-    pub fn ask<'i>(&self, mut inboxes: impl Iterator<Item = &'i Arc<Inbox>>, client: u128, question: Question) {
+    /// Tells a client something that belongs to none of its calls, by what upstreams know it by; `inboxes` are the shards'.
+    /// One that has left, or has no stream open on which it could be told, hears nothing, and is gone for whoever asks.
+    pub fn tell<'i>(&self, mut inboxes: impl Iterator<Item = &'i Arc<Inbox>>, client: u128, word: Word) {
         match place_of(client) {
             Some((shard, key)) if usize::from(shard) < self.shards => {
                 if let Some(inbox) = inboxes.nth(shard.into()) {
-                    inbox.post(Mail::Letter(key, Letter::Ask { call: None, question }));
+                    inbox.post(Mail::Letter(key, Letter::Word(word)));
                 }
             }
-            _ => self.sessions.ask(client, question),
+            _ => self.sessions.tell(client, word),
         }
     }
 

@@ -3,8 +3,8 @@
 use super::calls::{Asked, Calls, Pending, Work};
 use super::service::Talk;
 use super::turn::{Guest, Mcp};
-use crate::actor::{Answer, Letter, News, Question};
-use crate::mcp::{Fault, Phase, Topics, answer};
+use crate::actor::{Answer, Letter, News, Question, Word};
+use crate::mcp::{Fault, Level, Phase, Topics, answer, progress};
 use crate::wire::envelope::Id;
 
 /// Questions that may wait for one client's replies.
@@ -41,18 +41,42 @@ impl Mcp {
                     out.extend_from_slice(&message);
                 }
             }),
-            Letter::Ask { call, question } => self.ask(talk, call, question),
+            Letter::Ask { call, question } => self.ask(talk, Some(call), *question),
+            Letter::Word(word) => self.hear(talk, word),
             // Read by the connection itself.
             Letter::Sibling { .. } => {}
         }
     }
 
+    /// What a server says beside the calls.
+    fn hear(&mut self, talk: &mut Talk<'_, Guest>, word: Word) {
+        match word {
+            Word::Ask(question) => self.ask(talk, None, *question),
+            Word::TakeBack { question, reason } => {
+                let calls = talk.caller.active.as_mut().map(|active| &mut active.calls);
+                if let Some(number) = calls.and_then(|calls| calls.take_back(&question)) {
+                    talk.say(|_, out| answer::cancelled(out, number, reason.as_deref()));
+                }
+            }
+            Word::Notice { message, level, .. } => {
+                let least = talk.caller.session.session.level().unwrap_or(Level::UNSAID);
+                if level.is_none_or(|level| level >= least as u8) {
+                    talk.say(|_, out| out.extend_from_slice(&message));
+                }
+            }
+        }
+    }
+
     /// The one answer of a call. Not waited for any more: it was cancelled meanwhile.
     fn hand_over(&mut self, talk: &mut Talk<'_, Guest>, call: u64, answer: &Answer) {
+        // Whatever else was asked for it is void: the client need not go on with that.
+        let void = talk.caller.active.as_mut().map(|active| active.calls.forget_asked(call));
+        for number in void.into_iter().flatten() {
+            talk.say(|_, out| answer::cancelled(out, number, Some("\"The call is over\"")));
+        }
         talk.say(|caller, out| {
             let Some(active) = caller.active else { return };
             let Some(mut pending) = active.calls.take(call) else { return };
-            active.calls.forget_asked(call);
             if let Work::Call { watch, .. } = &mut pending.work
                 && let Some(watch) = watch.take()
                 && matches!(answer, Answer::Result(_))
@@ -73,17 +97,21 @@ impl Mcp {
 
     /// A server asks the client; one that has let go of the call, or was asked too much, is gone for it.
     fn ask(&mut self, talk: &mut Talk<'_, Guest>, call: Option<u64>, question: Question) {
+        let calls = talk.caller.calls();
+        if call.is_some_and(|call| calls.find(call).is_none()) {
+            return;
+        }
+        if calls.asked() >= ASKED_MAX {
+            let Some(oldest) = calls.forget_unowned() else { return };
+            talk.say(|_, out| answer::cancelled(out, oldest, Some("\"Too many questions wait\"")));
+        }
         let number = self.number();
         talk.say(|caller, out| {
-            let calls = caller.calls();
-            if call.is_some_and(|call| calls.find(call).is_none()) {
-                return;
-            }
-            if calls.asked() >= ASKED_MAX && !calls.forget_unowned() {
-                return;
-            }
-            answer::request(out, number, &question.method, question.params.as_deref());
-            calls.ask(Asked { number, call, question });
+            // Other servers may have the same token.
+            let params = question.params.as_deref();
+            let own = params.and_then(|params| progress::with_token(params, number));
+            answer::request(out, number, &question.method, own.as_deref().or(params));
+            caller.calls().ask(Asked { number, call, question });
         });
     }
 

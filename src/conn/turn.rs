@@ -117,6 +117,7 @@ impl Mcp {
             Verdict::Listen(listen) => self.listen(caller, &listen, out),
             Verdict::Cancel(id) => return self.cancel(caller, id),
             Verdict::Reply(id, reply) => self.reply(caller, id, reply),
+            Verdict::Progress(token, step) => self.progress(caller, token, step),
             Verdict::RootsChanged => {
                 if let Some(interests) = &caller.session.interests {
                     interests.roots_changed();
@@ -279,6 +280,15 @@ impl Mcp {
                 Err(error) => Reply::Error(error.into()),
             }),
             None => self.house.ledger.ignored.add(mcp::Ignored::UnaskedReply),
+        }
+    }
+
+    /// A step of the client towards its reply: its token is our number for the question.
+    fn progress(&self, caller: &Caller<'_, Guest>, token: &str, step: String) {
+        let calls = caller.active.as_ref().map(|active| &active.calls);
+        match token.parse().ok().and_then(|number| calls?.find_asked(number)) {
+            Some(question) => question.progress(step),
+            None => self.house.ledger.ignored.add(mcp::Ignored::UnaskedProgress),
         }
     }
 

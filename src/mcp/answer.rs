@@ -166,6 +166,18 @@ pub fn request(out: &mut Vec<u8>, id: u64, method: &str, params: Option<&str>) {
     out.push(b'}');
 }
 
+/// Appends the word that a request of [`request`] needs no reply any more (spec 2025-11-25 basic/utilities/cancellation);
+/// `reason` is a raw JSON string.
+pub fn cancelled(out: &mut Vec<u8>, id: u64, reason: Option<&str>) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#);
+    display(out, id);
+    if let Some(reason) = reason {
+        out.extend_from_slice(br#","reason":"#);
+        out.extend_from_slice(reason.as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+}
+
 /// Appends the response that ends a subscription gracefully (spec 2026-07-28
 /// basic/patterns/subscriptions#graceful-closure).
 pub fn listen_closed(out: &mut Vec<u8>, id: Id<'_>) {

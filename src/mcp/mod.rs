@@ -11,6 +11,7 @@ pub mod param_headers;
 mod params;
 pub mod parcel;
 pub mod profile;
+pub mod progress;
 pub mod request;
 pub mod request_state;
 pub mod revision;

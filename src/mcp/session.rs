@@ -9,6 +9,7 @@ use crate::mcp::fault::{Fault, Refusal};
 use crate::mcp::method::{Features, Level};
 use crate::mcp::params::{Meta, Params, invalid, is_object};
 use crate::mcp::profile::{Profile, Profiles};
+use crate::mcp::progress;
 use crate::mcp::request::{Call, Listen, Request, listen, serve, uri};
 use crate::mcp::revision::Revision;
 use crate::wire::envelope::{Envelope, Id, Kind};
@@ -61,6 +62,8 @@ pub enum Verdict<'m> {
     Cancel(Id<'m>),
     /// The client replies to what it was asked under this id: with a raw result, or with a raw error.
     Reply(Id<'m>, Result<&'m str, &'m str>),
+    /// A step of the client towards its reply to what it was asked under this token: the members of `params` without that.
+    Progress(&'m str, String),
     /// The client's roots have changed.
     RootsChanged,
     /// The message was taken note of.
@@ -84,6 +87,10 @@ crate::named! {
         LateCancel = "late_cancel",
         /// A reply to a request that was never sent, or was replied to already.
         UnaskedReply = "unasked_reply",
+        /// A progress notification without a token or `progress`.
+        MalformedProgress = "malformed_progress",
+        /// One about a request that was never sent, or was replied to already.
+        UnaskedProgress = "unasked_progress",
         /// An error without an id: it answers nothing.
         NamelessError = "nameless_error",
     }
@@ -256,6 +263,9 @@ impl Session {
                 .ok()
                 .and_then(|params| Id::from_raw(params.request_id?).ok())
                 .map_or(Verdict::Ignored(Ignored::MalformedCancel), Verdict::Cancel),
+            ("notifications/progress", _) => params
+                .and_then(progress::step)
+                .map_or(Verdict::Ignored(Ignored::MalformedProgress), |(token, step)| Verdict::Progress(token, step)),
             _ => Verdict::Ignored(Ignored::UnknownNotification),
         }
     }

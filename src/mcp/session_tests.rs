@@ -24,7 +24,7 @@ proptest::proptest! {
     /// Whatever comes, a request is answered or handed on, once and under its own id, and nothing else is answered.
     #[test]
     fn every_request_and_nothing_else_is_answered(
-        method in "ping|initialize|notifications/(initialized|cancelled)|tools/(list|call)|server/discover|subscriptions/listen|.{0,9}",
+        method in "ping|initialize|notifications/(initialized|cancelled|progress)|tools/(list|call)|server/discover|subscriptions/listen|.{0,9}",
         keys in proptest::collection::vec("name|arguments|cursor|_meta|requestId|protocolVersion|capabilities|clientInfo|notifications", 0..6),
         values in proptest::collection::vec(proptest::sample::select(VALUES), 6),
         phase in 0..3_usize,

@@ -82,12 +82,8 @@ fn start(
 ) -> Result<JoinSet<()>, Unstarted> {
     let loudness = Arc::new(Loudness::new(Arc::clone(directories)));
     let told = Arc::clone(offers);
-    let shared = Shared::new(
-        move |upstream, standing| told.set(upstream, standing),
-        drop,
-        |_, question| drop(question),
-        loudness,
-    );
+    let shared =
+        Shared::new(move |upstream, standing| told.set(upstream, standing), drop, |_, word| drop(word), loudness);
     let shared = Arc::new(shared.map_err(|error| io::Error::other(format!("no randomness: {error}")))?);
     let mut lives = JoinSet::new();
     for (one, handle) in ones.into_iter().zip(handles) {

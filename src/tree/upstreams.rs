@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::supervisor::{Need, Supervised, Supervisor};
 use super::{LOOK_AGAIN, Services};
-use crate::actor::{Berth, Mail, News, Order, Question};
+use crate::actor::{Berth, Mail, News, Order, Word};
 use crate::admin::UpstreamView;
 use crate::config::Config;
 use crate::conn::House;
@@ -83,7 +83,7 @@ impl Upstreams {
         let offers = Arc::new(offers);
         let told = Arc::clone(&offers);
         let tell = move |upstream: &Arc<Upstream>, standing| told.set(upstream, standing);
-        let shared = Shared::new(tell, spread(berths), ask(berths, house), Arc::clone(&loudness));
+        let shared = Shared::new(tell, spread(berths), say(berths, house), Arc::clone(&loudness));
         let shared = shared.map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
         Ok(Self {
             supervisor: Arc::clone(supervisor),
@@ -277,10 +277,10 @@ fn is_undecided(upstream: &Upstream) -> bool {
     view.why.is_none() && matches!(view.state, State::Starting | State::Probing)
 }
 
-/// Asks one client something that belongs to none of its calls.
-fn ask(berths: &Arc<[Berth]>, house: &Arc<House>) -> impl Fn(u128, Question) + Send + Sync + 'static {
+/// Tells one client something that belongs to none of its calls.
+fn say(berths: &Arc<[Berth]>, house: &Arc<House>) -> impl Fn(u128, Word) + Send + Sync + 'static {
     let (berths, house) = (Arc::clone(berths), Arc::clone(house));
-    move |client, question| house.ask(berths.iter().map(|berth| &berth.inbox), client, question)
+    move |client, word| house.tell(berths.iter().map(|berth| &berth.inbox), client, word)
 }
 
 /// Tells all clients of all shards who want to know.

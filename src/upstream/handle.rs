@@ -11,7 +11,7 @@ use super::front::{BreakerState, Ending, Lead, Permit, Shed};
 use super::group::{Passed, Served, Ways};
 use super::mux::tally::Uses;
 use super::trouble::{Trouble, TroubleKind};
-use crate::actor::{Answer, Reply, Serves, Ticket};
+use crate::actor::{Answer, Asks, Reply, Serves, Ticket, Unread};
 use crate::guard::{Seat, Share, Tenant};
 use crate::mcp::{Level, Offer, Parcel, Profile, Revision};
 use crate::meter::{Lag, Named, Tally};
@@ -102,6 +102,8 @@ pub enum Errand {
     Cancel { slot: u64 },
     /// The client's reply to the question under this slot.
     Reply { slot: u64, reply: Reply },
+    /// A step of the client towards it: the members of `params` of a progress notification, without the token.
+    Step { slot: u64, fragment: String, unread: Unread },
     /// A client wants to be told when a resource changes. With a ticket: it waits for the server's word; if another
     /// client watches it already, that is there.
     Watch { uri: Box<str>, task: Option<(Ticket, Seat)>, client: Box<Client> },
@@ -386,7 +388,7 @@ impl Upstream {
             match (errand, self.successor.get()) {
                 (Errand::Call(task), _) => self.turn_down(task, &trouble, None),
                 // Their slots are of its own counting; and of the level everybody is told who is there.
-                (Errand::Cancel { .. } | Errand::Reply { .. } | Errand::Level(_), _) => {}
+                (Errand::Cancel { .. } | Errand::Reply { .. } | Errand::Step { .. } | Errand::Level(_), _) => {}
                 (errand, Some(successor)) => successor.post(errand),
                 (Errand::Watch { task: Some((ticket, _)), .. }, None) => self.refuse(ticket, &trouble, None),
                 (_, None) => {}
@@ -431,5 +433,15 @@ impl Upstream {
 impl Serves for Upstream {
     fn cancel(&self, slot: u64) {
         self.post(Errand::Cancel { slot });
+    }
+}
+
+impl Asks for Upstream {
+    fn replied(&self, slot: u64, reply: Reply) {
+        self.post(Errand::Reply { slot, reply });
+    }
+
+    fn progressed(&self, slot: u64, fragment: String, unread: Unread) {
+        self.post(Errand::Step { slot, fragment, unread });
     }
 }

@@ -123,7 +123,7 @@ impl Sessions {
             Errand::Watch { client, .. } => client.id,
             Errand::Unwatch { client, .. } | Errand::RootsChanged { client } | Errand::Leave { client } => *client,
             Errand::Served { .. } => return Some(errand),
-            Errand::Cancel { slot } | Errand::Reply { slot, .. } => {
+            Errand::Cancel { slot } | Errand::Reply { slot, .. } | Errand::Step { slot, .. } => {
                 let tag = slot >> NUMBER_BITS;
                 if tag == 0 {
                     return Some(errand);

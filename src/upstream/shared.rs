@@ -8,7 +8,7 @@ use super::handle::Upstream;
 use super::link::Limits;
 use super::loudness::Loudness;
 use super::offers::Standing;
-use crate::actor::{News, Question};
+use crate::actor::{News, Word};
 use crate::mcp::Era;
 use crate::mcp::request_state::Secret;
 
@@ -76,8 +76,8 @@ impl Default for Knobs {
 /// Whoever is told how an upstream stands.
 pub type Tell = dyn Fn(&Arc<Upstream>, Standing) + Send + Sync;
 
-/// Whoever brings a question to a client, by [`super::Client::id`]; one that is not there is gone for it.
-pub type AskClient = dyn Fn(u128, Question) + Send + Sync;
+/// Whoever brings a word to a client, by [`super::Client::id`]; one that is not there is gone for a question.
+pub type TellClient = dyn Fn(u128, Word) + Send + Sync;
 
 /// What all upstreams' lives share.
 pub struct Shared {
@@ -85,8 +85,8 @@ pub struct Shared {
     pub offers: Box<Tell>,
     /// Tells all clients who asked for it; lists that change are told by [`Self::offers`].
     pub spread: Box<dyn Fn(News) + Send + Sync>,
-    /// Asks a client something outside of its calls.
-    pub ask: Box<AskClient>,
+    /// Tells a client something outside of its calls.
+    pub say: Box<TellClient>,
     /// How talkative servers should be.
     pub loudness: Arc<Loudness>,
     /// What `requestState` is signed with.
@@ -103,13 +103,13 @@ impl Shared {
     pub fn new(
         offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
         spread: impl Fn(News) + Send + Sync + 'static,
-        ask: impl Fn(u128, Question) + Send + Sync + 'static,
+        say: impl Fn(u128, Word) + Send + Sync + 'static,
         loudness: Arc<Loudness>,
     ) -> Result<Self, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let secret = Secret::new(random);
-        let (offers, spread, ask) = (Box::new(offers), Box::new(spread), Box::new(ask));
-        Ok(Self { offers, spread, ask, loudness, secret, began: Instant::now() })
+        let (offers, spread, say) = (Box::new(offers), Box::new(spread), Box::new(say));
+        Ok(Self { offers, spread, say, loudness, secret, began: Instant::now() })
     }
 }

@@ -1,9 +1,9 @@
 //! What comes for a client from elsewhere: news, notices and questions, each on the stream where it belongs.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use lakh::actor::{Letter, Mail, News, Order, Question, Reply, Sibling};
+use lakh::actor::{Asks, Letter, Mail, News, Order, Question, QuestionName, Reply, Sibling, Unread, Word};
 use lakh::conn::Connections;
 use lakh::mcp::Topics;
 use lakh::pool::Key;
@@ -35,10 +35,24 @@ fn spread(shard: &Shard, topic: Topics) {
     shard.berth.inbox.post(Mail::Order(Order::Spread { news, after: None }));
 }
 
+struct Asker(SyncSender<Reply>);
+
+impl Asks for Asker {
+    fn replied(&self, _: u64, reply: Reply) {
+        drop(self.0.try_send(reply));
+    }
+
+    fn progressed(&self, _: u64, _: String, _: Unread) {}
+}
+
 fn ask(shard: &Shard, to: Key, call: Option<u64>) -> Receiver<Reply> {
     let (tell, told) = sync_channel(1);
-    let question = Question::new("roots/list", None, move |reply| drop(tell.try_send(reply)));
-    shard.berth.inbox.post(Mail::Letter(to, Letter::Ask { call, question }));
+    let question = Box::new(Question::new("roots/list", None, QuestionName::new(Arc::new(Asker(tell)), 1)));
+    let letter = match call {
+        Some(call) => Letter::Ask { call, question },
+        None => Letter::Word(Word::Ask(question)),
+    };
+    shard.berth.inbox.post(Mail::Letter(to, letter));
     told
 }
 

@@ -45,8 +45,10 @@ struct Server {
     /// Our own requests: to answer which call when the reply is there.
     asked: HashMap<u64, Value>,
     next_ask: u64,
-    /// Replies to what was asked without a call.
+    /// Replies to what was asked without a call, or taken back.
     unowned: Vec<Value>,
+    /// Steps of clients towards their replies.
+    steps: Vec<Value>,
     cancelled: Vec<Value>,
     grown: usize,
     watched: HashMap<String, u64>,
@@ -74,6 +76,7 @@ fn main() {
         asked: HashMap::new(),
         next_ask: 0,
         unowned: Vec::new(),
+        steps: Vec::new(),
         cancelled: Vec::new(),
         grown: 0,
         watched: HashMap::new(),
@@ -196,6 +199,7 @@ impl Server {
                 self.listening.retain(|(id, _)| *id != params["requestId"]);
                 self.cancelled.push(params["requestId"].clone());
             }
+            Some("notifications/progress") => self.steps.push(params.clone()),
             Some(method) if !id.is_null() => self.answer_rest(method, id, params),
             Some(_) => {}
             None => {
@@ -291,22 +295,13 @@ impl Server {
                 self.answer_in(ms, id, &text(&words));
             }
             "ask" if self.modern => self.require(id, params),
-            "ask" => {
-                self.next_ask += 1;
-                if let Some(later) = arguments["later"].as_u64() {
-                    // The call is over before anybody is asked.
-                    self.answer_in(0, id, &text("asked later"));
-                    let ask = json!({"jsonrpc":"2.0","id":self.next_ask,"method":"roots/list"});
-                    return self.write_in(later, &Value::Null, ask.to_string());
-                }
-                self.asked.insert(self.next_ask, id.clone());
-                let method = arguments["method"].as_str().unwrap_or("elicitation/create");
-                let params = json!({"message":words,"requestedSchema":{"type":"object","properties":{}}});
-                let ask = json!({"jsonrpc":"2.0","id":self.next_ask,"method":method,"params":params});
-                self.write_in(ms, id, ask.to_string());
-            }
+            "ask" => self.ask(id, arguments, ms, &words),
             "log" => {
-                self.tell("notifications/message", &json!({"level":arguments["level"],"data":words}));
+                let method = arguments["method"].as_str().unwrap_or("notifications/message");
+                let params = json!({"level":arguments["level"],"data":words});
+                let line = json!({"jsonrpc":"2.0","method":method,"params":params}).to_string();
+                // Behind the call, which it belongs to no more.
+                self.write_in(arguments["later"].as_u64().unwrap_or(0), &Value::Null, line);
                 self.answer_in(ms, id, &text("logged"));
             }
             "touch" => self.touch(id, arguments, ms),
@@ -322,7 +317,7 @@ impl Server {
                 self.answer_in(0, id, &text("grown"));
             }
             "told" => {
-                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned,"reads":self.reads,"looks":self.looks,"hello":self.hello});
+                let told = json!({"cancelled":self.cancelled,"watched":self.watched,"levels":self.levels,"pending":self.due.len(),"meta":self.meta,"pid":std::process::id(),"listening":self.listening,"unowned":self.unowned,"steps":self.steps,"reads":self.reads,"looks":self.looks,"hello":self.hello});
                 self.answer_in(0, id, &text(&told.to_string()));
             }
             "lie" => self.lie(arguments["how"].as_str().unwrap_or_default(), id),
@@ -331,6 +326,36 @@ impl Server {
                     json!({"jsonrpc":"2.0","id":id,"error":{"code":-32602,"message":format!("no tool {name}")}});
                 self.write_in(0, id, error.to_string());
             }
+        }
+    }
+
+    /// Asks the client, and may take it back; `later`: when the call is over.
+    fn ask(&mut self, id: &Value, arguments: &Value, ms: u64, words: &str) {
+        self.next_ask += 1;
+        let (later, back) = (arguments["later"].as_u64(), arguments["back"].as_u64());
+        let mut ask = json!({"jsonrpc":"2.0","id":self.next_ask,"method":"roots/list"});
+        if later.is_none() {
+            ask["method"] = json!(arguments["method"].as_str().unwrap_or("elicitation/create"));
+            ask["params"] = json!({"message":words,"requestedSchema":{"type":"object","properties":{}}});
+        }
+        if !arguments["token"].is_null() {
+            ask["params"]["_meta"] = json!({"progressToken":arguments["token"]});
+        }
+        if let Some(later) = later {
+            self.answer_in(0, id, &text("asked later"));
+            self.write_in(later, &Value::Null, ask.to_string());
+        } else {
+            self.write_in(ms, id, ask.to_string());
+        }
+        if let Some(back) = back {
+            let params = json!({"requestId":self.next_ask,"reason":"no longer \"needed\""});
+            let text = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":params});
+            self.write_in(back, &Value::Null, text.to_string());
+        }
+        match (later, back) {
+            (Some(_), _) => {}
+            (None, Some(back)) => self.answer_in(back, id, &text("taken back")),
+            (None, None) => drop(self.asked.insert(self.next_ask, id.clone())),
         }
     }
 

@@ -193,7 +193,8 @@ impl<S: Service> Bench<S> {
 }
 
 impl House {
-    /// Hands a cancellation or a reply to the connection where the call or the question is. False for any other message.
+    /// Hands a cancellation, a reply or a step towards one to the connection where the call or the question is. False for any
+    /// other message.
     fn hand_on(&self, session: &HttpSession, message: &Envelope<'_>, most: u16) -> Result<bool, Refusal> {
         let mut state = session.state();
         let (place, late) = match &message.kind {
@@ -202,6 +203,13 @@ impl House {
                 match id.and_then(|id| Id::from_raw(id).ok()) {
                     Some(id) => (state.who_waits_for(id), Ignored::LateCancel),
                     None => (None, Ignored::MalformedCancel),
+                }
+            }
+            Kind::Notification { method } if method == "notifications/progress" => {
+                let token = message.params.and_then(|params| json::pick(params, ["progressToken"]).ok()?[0]);
+                match token.and_then(|token| Id::from_raw(token).ok()) {
+                    Some(token) => (state.who_asked(token), Ignored::UnaskedProgress),
+                    None => (None, Ignored::MalformedProgress),
                 }
             }
             Kind::Response { id: Some(id), .. } => (state.who_asked(*id), Ignored::UnaskedReply),

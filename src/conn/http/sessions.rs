@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use super::missed::Missed;
 use super::session::{self, HttpSession, Place, SessionId};
-use crate::actor::{Inbox, News, Question, Sibling};
+use crate::actor::{Inbox, News, Sibling, Word};
 use crate::conn::Guest;
 use crate::guard::{Guards, Pressure, Refusal, Tenant};
 use crate::pool::Key;
@@ -117,14 +117,14 @@ impl Sessions {
         Some(session)
     }
 
-    /// Asks the client of the session with this number, on the stream that a GET has opened there; without one it is gone
-    /// for whoever asks.
-    pub(in crate::conn) fn ask(&self, number: u128, question: Question) {
+    /// Tells the client of the session with this number, on the stream that a GET has opened there; without one it hears
+    /// nothing, and is gone for whoever asks.
+    pub(in crate::conn) fn tell(&self, number: u128, word: Word) {
         let id = SessionId(number.to_be_bytes());
         let session = self.part(id).get(&id).map(|named| Arc::clone(&named.0));
         let stream = session.and_then(|session| session.state().stream().cloned());
         if let Some(stream) = stream {
-            stream.tell(Sibling::Ask(question));
+            stream.tell(Sibling::Word(word));
         }
     }
 

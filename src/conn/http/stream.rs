@@ -134,9 +134,8 @@ impl<S: Service> Bench<S> {
                 session.state().posted();
                 self.message(conn, Message::Text(&text), desk, key)
             }
-            (Sibling::Ask(question), Stage::Http(_)) => {
-                let letter = Letter::Ask { call: None, question };
-                self.talk(conn, desk, key, |service, talk| service.letter(talk, letter))
+            (Sibling::Word(word), Stage::Http(_)) => {
+                self.talk(conn, desk, key, |service, talk| service.letter(talk, Letter::Word(word)))
             }
             (Sibling::Replaced, Stage::Http(Http::Answering(exchange))) => {
                 if exchange.is_read_elsewhere() {

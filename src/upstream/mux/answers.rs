@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::pending::{By, Later, Pending, Work};
+use super::pending::{Later, Pending, Work};
 use super::{Heard, Mux, Own, speech};
-use crate::actor::Answer;
+use crate::actor::{Answer, Word};
 use crate::mcp::param_headers::ParamHeaders;
-use crate::mcp::{Era, Level, Method, Topics, bridge};
+use crate::mcp::{Era, Level, Method, Topics, bridge, progress};
 use crate::upstream::front::Ending;
 use crate::upstream::handle::Task;
 use crate::upstream::record;
@@ -185,31 +185,23 @@ impl Mux {
             }
             "notifications/cancelled" => {
                 if let Some(id) = picked("requestId") {
-                    self.server_gave_up(id, now);
+                    let reason = picked("reason").filter(|reason| json::string(reason).is_some());
+                    self.server_gave_up(id, reason, now);
                 }
             }
             "notifications/subscriptions/acknowledged" => self.acknowledged(params),
-            _ => {
-                if let Some(owner) = self.owner(on, now)
-                    && let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner)
-                {
-                    task.ticket.notice(bytes.into());
-                }
-            }
+            _ => match self.owner(on, now).map(|owner| self.pending.get(owner)) {
+                Some(Some(Pending { work: Work::Call(task), .. })) => task.ticket.notice(bytes.into()),
+                Some(_) => {}
+                None if self.say(bytes, None) => {}
+                None => self.stray(),
+            },
         }
     }
 
     /// The server takes back what it has asked, or ends a stream of changes.
-    fn server_gave_up(&mut self, id: &str, now: Instant) {
-        let given_up = self.asked.numbers(|asked| matches!(&asked.by, By::Request { id: own, .. } if **own == *id));
-        for number in given_up {
-            if let Some(asked) = self.asked.remove(number)
-                && let Some(pending) = asked.call.and_then(|call| self.pending.get_mut(call))
-            {
-                pending.asked -= 1;
-                pending.heard = now;
-            }
-        }
+    fn server_gave_up(&mut self, id: &str, reason: Option<&str>, now: Instant) {
+        self.take_back(id, reason, now);
         let listening = speech::number(id).filter(|&number| {
             matches!(self.pending.get(number), Some(Pending { work: Work::Own(Own::Listen, _), .. }))
         });
@@ -221,25 +213,9 @@ impl Mux {
 
     /// A step of a call, to its client, if that wants to know; under its own token again, which its side puts in.
     fn progress(&mut self, params: &str, now: Instant) {
-        let (mut number, mut steps) = (None, false);
-        let mut fragment = String::with_capacity(params.len());
-        for (key, value) in json::members(params).into_iter().flatten() {
-            if key == "progressToken" {
-                number = speech::number(value);
-                continue;
-            }
-            steps |= key == "progress";
-            if !fragment.is_empty() {
-                fragment.push(',');
-            }
-            let mut name = Vec::new();
-            json::write_string(&mut name, &key);
-            fragment.push_str(std::str::from_utf8(&name).unwrap_or_default());
-            fragment.push(':');
-            fragment.push_str(value);
-        }
-        // Without `progress` it is none (schema `ProgressNotificationParams`).
-        match number.filter(|_| steps).and_then(|number| self.pending.get_mut(number)) {
+        let step = progress::step(params).and_then(|(token, step)| Some((speech::number(token)?, step)));
+        let Some((number, fragment)) = step else { return self.stray() };
+        match self.pending.get_mut(number) {
             Some(pending) => {
                 pending.heard = now;
                 if let Work::Call(task) = &pending.work
@@ -249,14 +225,29 @@ impl Mux {
                     pending.told = true;
                 }
             }
-            None if number.is_some_and(|number| self.cancelled.iter().any(|known| known.0 == number)) => {}
+            None if self.cancelled.iter().any(|known| known.0 == number) => {}
             None => self.stray(),
         }
     }
 
+    /// What belongs to no call: on a session of its own only the one client can be meant. False: nobody is known, or it is
+    /// one that hears nothing outside of its calls (spec 2026-07-28 basic/index#statelessness).
+    fn say(&self, bytes: &[u8], level: Option<Level>) -> bool {
+        let client = self.terms.private.as_ref().filter(|client| client.can_be_asked && !bytes.is_empty());
+        let Some(client) = client else { return false };
+        if let Some(unread) = self.unread.mark() {
+            let level = level.map(|level| level as u8);
+            (self.shared.say)(client.id, Word::Notice { message: bytes.into(), level, unread });
+        }
+        true
+    }
+
     /// A log message, to the client of the call that it belongs to, if that is known, and as loud as it wants.
     fn log(&self, on: Option<u64>, level: Option<Level>, bytes: &[u8], now: Instant) {
-        let Some(owner) = self.owner(on, now) else { return };
+        let Some(owner) = self.owner(on, now) else {
+            self.say(bytes, level);
+            return;
+        };
         let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(owner) else { return };
         let wanted = match task.parcel.level {
             Some(least) => level.is_none_or(|level| level >= least),

@@ -1,14 +1,14 @@
 //! What a legacy server asks its client: handed to whoever's call it is, or refused with the reason.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::pending::{Asked, By, Later, Pending, Work, respond};
 use super::{Mux, Sink};
-use crate::actor::{Answer, Question, Reply};
+use crate::actor::{Answer, Asks, Question, QuestionName, Reply, Word};
 use crate::mcp::fault::{INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CAPABILITY};
-use crate::mcp::{Capability, Era, answer, bridge};
+use crate::mcp::{Capability, Era, answer, bridge, progress};
 use crate::meter::Named;
-use crate::upstream::handle::Errand;
 use crate::upstream::link::{Outgoing, Purpose};
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::envelope::Id;
@@ -114,7 +114,7 @@ impl Mux {
         let by = By::Request { id: id.raw().into(), method: method.into(), params: params.map(Into::into) };
         let number = self.asked.insert(Asked { call: None, since: now, by }).map_err(|_| full())?;
         self.next_check = self.next_check.min(now + self.knobs.input);
-        (self.shared.ask)(client, self.question(number, method, params));
+        (self.shared.say)(client, Word::Ask(self.question(number, method, params).into()));
         Ok(())
     }
 
@@ -122,6 +122,7 @@ impl Mux {
     pub(super) fn end_asking(&mut self, now: Instant) -> Option<Instant> {
         let wait = self.knobs.input;
         for number in self.asked.numbers(|asked| asked.call.is_none() && asked.since + wait <= now) {
+            self.tell_taken_back(number, Some("\"No reply in time\""));
             if let Some(Asked { by: By::Request { id, .. }, .. }) = self.asked.remove(number) {
                 let mut error = Vec::new();
                 let message = format!("The client has not replied for {} ms", wait.as_millis());
@@ -166,8 +167,60 @@ impl Mux {
 
     /// A question whose reply comes back as an errand.
     pub(super) fn question(&self, number: u64, method: &str, params: Option<&str>) -> Question {
-        let (upstream, slot) = (std::sync::Arc::clone(&self.upstream), self.tag | number);
-        Question::new(method, params.map(Into::into), move |reply| upstream.post(Errand::Reply { slot, reply }))
+        Question::new(method, params.map(Into::into), self.question_name(number))
+    }
+
+    fn question_name(&self, number: u64) -> QuestionName {
+        QuestionName::new(Arc::clone(&self.upstream) as Arc<dyn Asks>, self.tag | number)
+    }
+
+    /// The server takes back what it has asked under this id; `reason` is a raw JSON string. A call that is parked stays so
+    /// until its client comes back, which then waits for the answer alone.
+    pub(super) fn take_back(&mut self, id: &str, reason: Option<&str>, now: Instant) {
+        let given_up = self.asked.numbers(|asked| match &asked.by {
+            By::Request { id: own, .. } => {
+                **own == *id || Id::from_raw(own).is_ok_and(|own| Id::from_raw(id) == Ok(own))
+            }
+            By::Result(_) => false,
+        });
+        for number in given_up {
+            self.tell_taken_back(number, reason);
+            if let Some(asked) = self.asked.remove(number)
+                && let Some(pending) = asked.call.and_then(|call| self.pending.get_mut(call))
+            {
+                pending.asked -= 1;
+                pending.heard = now;
+            }
+        }
+    }
+
+    /// Tells a legacy client that it need not reply any more.
+    pub(super) fn tell_taken_back(&self, number: u64, reason: Option<&str>) {
+        let (question, reason) = (self.question_name(number), reason.map(Into::into));
+        match self.asked.get(number).map(|asked| asked.call) {
+            Some(Some(call)) => {
+                if let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(call) {
+                    task.ticket.take_back(question, reason);
+                }
+            }
+            Some(None) => {
+                if let Some(client) = &self.terms.private {
+                    (self.shared.say)(client.id, Word::TakeBack { question, reason });
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A step of a client towards its reply, to the server that asked, under the token of that. Not if it takes nothing, or
+    /// has not asked for steps.
+    pub(super) fn stepped(&mut self, number: u64, fragment: &str, sink: &mut impl Sink) {
+        let Some(Asked { by: By::Request { params: Some(params), .. }, .. }) = self.asked.get(number) else { return };
+        let Some(token) = progress::token(params).filter(|_| sink.unsent() < UNHEARD_BYTES_MAX) else { return };
+        self.text.clear();
+        answer::progress(&mut self.text, token, fragment);
+        let (method, revision) = ("notifications/progress", self.terms.revision);
+        sink.put(Outgoing { text: &self.text, purpose: Purpose::Notification { method, revision } });
     }
 
     /// A client's reply.

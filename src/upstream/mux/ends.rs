@@ -103,6 +103,7 @@ impl Mux {
         self.upstream.counts.add_uses(&mut self.uses);
         // What belongs to no call ends with the link, too.
         for number in self.asked.numbers(|_| true) {
+            self.tell_taken_back(number, Some("\"The server is gone\""));
             self.asked.remove(number);
         }
         self.fail_watches(trouble);

@@ -23,7 +23,7 @@ use super::handle::{Client, Errand, Task, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
-use crate::actor::Bells;
+use crate::actor::{Bells, Unread};
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Features, Level, Method, Revision, Topics};
 use crate::wire::envelope::{self, Envelope, Incoming, Kind};
@@ -111,6 +111,8 @@ pub(super) struct Mux {
     /// The same of those that are not remembered any more.
     haunted_until: Instant,
     later: Vec<Later>,
+    /// What the one client behind the server was told outside of its calls and has not read.
+    unread: Unread,
     /// Bytes of answers to the server's own requests since it has last taken what waits.
     unheard: usize,
     /// The text that is being written.
@@ -177,6 +179,7 @@ impl Mux {
             cancelled: VecDeque::new(),
             haunted_until: now,
             later: Vec::new(),
+            unread: Unread::default(),
             unheard: 0,
             text: Vec::new(),
             uses: Uses::default(),
@@ -254,6 +257,7 @@ impl Mux {
             Errand::Cancel { slot } if is_queued(slot) => self.gate.cancel(slot),
             Errand::Cancel { slot } => self.left(slot & ((1 << NUMBER_BITS) - 1), now, sink),
             Errand::Reply { slot, reply } => self.replied(slot & ((1 << NUMBER_BITS) - 1), reply, now, sink),
+            Errand::Step { slot, fragment, .. } => self.stepped(slot & ((1 << NUMBER_BITS) - 1), &fragment, sink),
             Errand::Watch { uri, task, client } => self.watch(uri, task, client.id, now, sink),
             Errand::Unwatch { uri, client, .. } => self.unwatch(&uri, client, now, sink),
             Errand::Level(level) => self.set_level(level, now, sink),

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use super::{Mux, Sink, Terms};
-use crate::actor::{Answer, CancelHandle, Inbox, Letter, Mail, News, Question, Reply, Serves, Ticket};
+use crate::actor::{Answer, CancelHandle, Inbox, Letter, Mail, News, Question, Reply, Serves, Ticket, Word};
 use crate::guard::Seats;
 use crate::mcp::{Features, Level, Method, Parcel, Profile, Revision};
 use crate::pool::Key;
@@ -65,8 +65,8 @@ pub(crate) struct Stage {
     pub(crate) now: Instant,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) seats: Arc<Seats>,
-    /// What clients were asked outside of their calls.
-    pub(crate) unowned: Arc<Mutex<Vec<(u128, Question)>>>,
+    /// What clients were told outside of their calls.
+    pub(crate) unowned: Arc<Mutex<Vec<(u128, Word)>>>,
     next_call: u64,
     _poll: mio::Poll,
 }
@@ -81,13 +81,13 @@ pub(crate) fn shared(
     offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
     spread: impl Fn(News) + Send + Sync + 'static,
 ) -> Arc<Shared> {
-    shared_asking(offers, spread, |_, _| {})
+    shared_saying(offers, spread, |_, _| {})
 }
 
-fn shared_asking(
+fn shared_saying(
     offers: impl Fn(&Arc<Upstream>, Standing) + Send + Sync + 'static,
     spread: impl Fn(News) + Send + Sync + 'static,
-    ask: impl Fn(u128, Question) + Send + Sync + 'static,
+    say: impl Fn(u128, Word) + Send + Sync + 'static,
 ) -> Arc<Shared> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let tools = Arc::new(Tools::new(embedded::Config::default(), String::new));
@@ -95,7 +95,7 @@ fn shared_asking(
     let directories = Arc::new(ArcSwap::from_pointee(Directory::embedded(embedded)));
     // A runtime must not be dropped inside another one.
     runtime.shutdown_background();
-    Arc::new(Shared::new(offers, spread, ask, Arc::new(Loudness::new(directories))).expect("randomness"))
+    Arc::new(Shared::new(offers, spread, say, Arc::new(Loudness::new(directories))).expect("randomness"))
 }
 
 pub(crate) fn inbox() -> (mio::Poll, Arc<Inbox>) {
@@ -153,7 +153,7 @@ impl Stage {
         let upstream = Arc::new(Upstream::new("files", false));
         let unowned: Arc<Mutex<Vec<_>>> = Arc::default();
         let asked = Arc::clone(&unowned);
-        let shared = shared_asking(|_, _| {}, |_| {}, move |client, it| asked.lock().unwrap().push((client, it)));
+        let shared = shared_saying(|_, _| {}, |_| {}, move |client, it| asked.lock().unwrap().push((client, it)));
         let features = Features::TOOLS.and(Features::RESOURCES).and(Features::SUBSCRIBE).and(Features::LOGGING);
         let terms = Terms { revision: server, features, http, private };
         let now = Instant::now();
@@ -257,7 +257,7 @@ impl Stage {
         let mut letters = self.letters();
         assert_eq!(letters.len(), 1, "one letter");
         match letters.pop() {
-            Some(Letter::Ask { question, .. }) => question,
+            Some(Letter::Ask { question, .. }) => *question,
             _ => panic!("no question"),
         }
     }
