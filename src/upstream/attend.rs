@@ -10,6 +10,7 @@ use super::front::{Gate, is_queued};
 use super::handle::{Errand, Upstream};
 use super::sessions::Sessions;
 use super::trouble::{Trouble, TroubleKind};
+use super::turn::Turns;
 
 /// When who is refused while it is connected to may come again.
 const SOON: Duration = Duration::from_secs(1);
@@ -63,6 +64,7 @@ pub(super) async fn attend(
         sleep(hold).await;
     }
     let trouble = Trouble::new(TroubleKind::Refused, "it is being connected to").unsent();
+    let mut turns = Turns::default();
     loop {
         upstream.door().quiet();
         let now = Instant::now();
@@ -78,6 +80,7 @@ pub(super) async fn attend(
                 // About what the last link has taken along, or told the next one anyway.
                 Some(_) | None => {}
             }
+            turns.pass().await;
         }
         let due = release(sessions, gate, now);
         tokio::select! {

@@ -1,6 +1,7 @@
 //! All that one server offers, list by list and page by page, as far as it makes sense and has an end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::mux::Heard;
@@ -32,8 +33,8 @@ pub(super) struct Gather {
     strict: bool,
     entries_max: usize,
     bytes: usize,
-    /// What was listed before: it stays where the new list cannot be had.
-    before: (Offer, ParamHeaders),
+    /// What was listed before: it stays where the new list cannot be had, and what is there again need not be read again.
+    before: (Arc<Offer>, ParamHeaders),
     /// Whether that was so with any.
     pub(super) is_partial: bool,
     /// What is still to be listed; the last is next.
@@ -57,27 +58,26 @@ impl Gather {
     pub(super) fn new(
         upstream: &str,
         agreed: &Agreed,
-        last: Option<&(Offer, ParamHeaders)>,
+        last: Option<&(Arc<Offer>, ParamHeaders)>,
         changed: Topics,
         entries_max: usize,
         http: bool,
     ) -> Self {
-        let (mut offer, mut params) = last.cloned().unwrap_or_default();
-        offer.features = agreed.features;
-        offer.beyond.clone_from(&agreed.beyond);
-        offer.server_info.clone_from(&agreed.server_info);
-        offer.instructions.clone_from(&agreed.instructions);
-        (offer.fresh, offer.private) = (None, false);
+        let before = last.cloned().unwrap_or_default();
+        let mut offer = Offer {
+            features: agreed.features,
+            beyond: agreed.beyond.clone(),
+            server_info: agreed.server_info.clone(),
+            instructions: agreed.instructions.clone(),
+            ..Offer::default()
+        };
         let wanted = |list: &List| last.is_none() || changed.meets(topic(*list));
-        let mut left: Vec<List> = List::ALL.into_iter().filter(wanted).collect();
+        let (mut left, kept): (Vec<List>, Vec<List>) = List::ALL.into_iter().partition(wanted);
         left.reverse();
-        let mut before = (Offer::default(), ParamHeaders::default());
-        for list in &left {
-            before.0.lists[list.index()] = std::mem::take(&mut offer.lists[list.index()]);
+        for list in kept {
+            offer.lists[list.index()].clone_from(&before.0.lists[list.index()]);
         }
-        if left.contains(&List::Tools) {
-            before.1 = std::mem::take(&mut params);
-        }
+        let params = if left.contains(&List::Tools) { ParamHeaders::default() } else { before.1.clone() };
         left.retain(|list| agreed.features.has(list.feature()));
         let bytes = offer.lists.iter().flatten().map(|entry| entry.text.len()).sum();
         let strict = http && agreed.revision.era() == Era::Modern;
@@ -150,18 +150,20 @@ impl Gather {
             self.complain(list, "it offers more than fits (entries_max); the rest is left out", "");
             return false;
         }
-        let key = json::pick(text, [list.key()]).ok().and_then(|[key]| json::string(key?));
-        let most = if list.key() == "name" { NAME_BYTES_MAX } else { URI_BYTES_MAX };
-        let Some(key) = key.filter(|key| !key.is_empty() && key.len() <= most && !key.contains(char::is_control))
-        else {
+        // In the place of the same entry: a server that comes back mostly offers what it did.
+        let place = self.offer.lists[list.index()].len();
+        let known = self.before.0.lists[list.index()].get(place).filter(|known| *known.text == *text);
+        let Some(key) = known.map(|known| known.key.clone()).or_else(|| usable(list, text)) else {
             self.complain(list, "an entry without a usable name is left out", text);
             return true;
         };
-        if self.page.keys.contains(&*key) {
+        if self.page.keys.contains(&key) {
             self.complain(list, "an entry that is there twice is left out", &key);
             return true;
         }
-        if list == List::Tools {
+        if list == List::Tools && known.is_some() && !self.strict {
+            self.params.insert(&key, self.before.1.of(&key).to_vec());
+        } else if list == List::Tools {
             let schema = json::pick(text, ["inputSchema"]).ok().and_then(|[schema]| schema).unwrap_or("{}");
             match param_headers::read(schema) {
                 Ok(headers) => self.params.insert(&key, headers),
@@ -172,9 +174,9 @@ impl Gather {
                 Err(_) => {}
             }
         }
-        self.page.keys.insert(key.as_ref().into());
+        self.page.keys.insert(key.clone());
         self.bytes += text.len();
-        self.offer.lists[list.index()].push(Entry { key: key.into(), text: text.into() });
+        self.offer.lists[list.index()].push(Entry { key, text: text.into() });
         true
     }
 
@@ -194,10 +196,11 @@ impl Gather {
         for entry in std::mem::take(&mut self.offer.lists[list.index()]) {
             self.bytes -= entry.text.len();
         }
-        for entry in std::mem::take(&mut self.before.0.lists[list.index()]) {
+        let before = Arc::clone(&self.before.0);
+        for entry in &before.lists[list.index()] {
             if self.fits(&entry.text) {
                 self.bytes += entry.text.len();
-                self.offer.lists[list.index()].push(entry);
+                self.offer.lists[list.index()].push(entry.clone());
             }
         }
         if list == List::Tools {
@@ -219,6 +222,14 @@ impl Gather {
             tracing::warn!(upstream = &*self.upstream, list = list.method(), about = ?about, "{what}");
         }
     }
+}
+
+/// What an entry is asked for by, if that is something to ask for.
+fn usable(list: List, text: &str) -> Option<Box<str>> {
+    let key = json::pick(text, [list.key()]).ok().and_then(|[key]| json::string(key?))?;
+    let most = if list.key() == "name" { NAME_BYTES_MAX } else { URI_BYTES_MAX };
+    let is_usable = !key.is_empty() && key.len() <= most && !key.contains(char::is_control);
+    is_usable.then(|| key.into())
 }
 
 /// What is told when a list changes.

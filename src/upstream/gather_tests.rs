@@ -11,6 +11,8 @@ fn agreed(revision: Revision) -> Agreed {
     Agreed { revision, features, beyond: Beyond::default(), server_info: None, instructions: None }
 }
 
+const ALL: Topics = Topics(u8::MAX);
+
 fn gather(entries_max: usize) -> Gather {
     Gather::new("files", &agreed(Revision::NEWEST), None, Topics::default(), entries_max, true)
 }
@@ -18,6 +20,12 @@ fn gather(entries_max: usize) -> Gather {
 fn take(gather: &mut Gather, result: &Value) {
     let (list, _) = gather.next().expect("more to ask");
     gather.take(list, &Heard::Result(result.to_string().into()));
+}
+
+/// As it is kept for the next time.
+fn kept(gather: Gather) -> (Arc<Offer>, ParamHeaders) {
+    let (offer, params) = gather.finish();
+    (Arc::new(offer), params)
 }
 
 fn tool(name: &str) -> Value {
@@ -96,7 +104,7 @@ fn only_what_has_changed_is_listed_anew() {
     take(&mut first, &json!({"tools":[tool("a")]}));
     take(&mut first, &json!({"resources":[{"uri":"a://b","name":"x"}]}));
     take(&mut first, &json!({"resourceTemplates":[]}));
-    let last = first.finish();
+    let last = kept(first);
     let agreed = agreed(Revision::NEWEST);
     let mut second = Gather::new("files", &agreed, Some(&last), Topics::TOOLS, 100, true);
     take(&mut second, &json!({"tools":[tool("c")]}));
@@ -122,6 +130,30 @@ fn a_tool_with_wrong_header_annotations_is_left_out_over_http_only() {
 }
 
 #[test]
+fn what_is_as_it_was_is_taken_as_it_was_wherever_it_stands_now() {
+    let annotated = json!({"name":"b","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"X"}}}});
+    for http in [false, true] {
+        let gather = |last: Option<&_>| Gather::new("files", &agreed(Revision::NEWEST), last, ALL, 100, http);
+        let mut first = gather(None);
+        take(&mut first, &json!({"tools":[tool("a"), annotated, tool("c")]}));
+        let last = kept(first);
+        let mut same = gather(Some(&last));
+        take(&mut same, &json!({"tools":[tool("a"), annotated, tool("c")]}));
+        let (offer, params) = same.finish();
+        assert_eq!((&offer, params.of("b")), (&*last.0, last.1.of("b")));
+        assert_eq!(params.of("b").len(), 1);
+        // The one in the middle is another, the last is there twice, and one is new.
+        let mut other = gather(Some(&last));
+        take(&mut other, &json!({"tools":[tool("a"), tool("b"), tool("c"), tool("c"), tool("d")]}));
+        let (offer, params) = other.finish();
+        let texts: Vec<_> = offer.list(List::Tools).iter().map(|entry| (&*entry.key, &*entry.text)).collect();
+        let wanted = ["a", "b", "c", "d"].map(|name| (name, tool(name).to_string()));
+        assert_eq!(texts, wanted.each_ref().map(|(name, text)| (*name, &**text)));
+        assert_eq!(params.of("b").len(), 0);
+    }
+}
+
+#[test]
 fn a_list_that_cannot_be_had_stays_as_it_was_and_is_asked_for_again() {
     let annotated = json!({"name":"a","inputSchema":{"properties":{"x":{"type":"string","x-mcp-header":"X"}}}});
     let failures = [
@@ -132,7 +164,7 @@ fn a_list_that_cannot_be_had_stays_as_it_was_and_is_asked_for_again() {
     for failure in failures {
         let mut first = gather(100);
         take(&mut first, &json!({"tools":[annotated]}));
-        let last = first.finish();
+        let last = kept(first);
         // Of another link: all of it is listed anew.
         let mut second = Gather::new("files", &agreed(Revision::NEWEST), Some(&last), Topics(u8::MAX), 100, true);
         take(&mut second, &json!({"tools":[tool("half")],"nextCursor":"1"}));

@@ -19,6 +19,7 @@ use super::probe::{Agreed, Finding, Question, judge, late};
 use super::sessions::Sessions;
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
+use super::turn::{LONG_BYTES, LONG_CALLS, Turns, apart};
 use crate::actor::News;
 use crate::mcp::param_headers::ParamHeaders;
 use crate::mcp::{Era, Features, Offer, Revision, Topics, bridge};
@@ -83,7 +84,7 @@ pub(super) struct Life {
     first: Option<Errand>,
     /// What is offered to a legacy server.
     capabilities: String,
-    pub(super) last: Option<(Offer, ParamHeaders)>,
+    pub(super) last: Option<(Arc<Offer>, ParamHeaders)>,
     /// Where each client has a session of its own.
     sessions: Option<Sessions>,
     /// Since when the last link has served, if it came so far.
@@ -155,12 +156,13 @@ impl Life {
         self.serving = Some(Instant::now());
         let ended = self.serve(&mut link, &agreed, stop).await;
         let now = Instant::now();
-        if let Err(trouble) = &ended {
-            self.mux.end(trouble, now, &link);
-        } else {
-            self.mux.end(&stopping(), now, &link);
-            self.mux.drop_kept(&stopping());
-        }
+        apart(self.mux.calls() >= LONG_CALLS, || match &ended {
+            Err(trouble) => self.mux.end(trouble, now, &link),
+            Ok(()) => {
+                self.mux.end(&stopping(), now, &link);
+                self.mux.drop_kept(&stopping());
+            }
+        });
         link.close().await;
         ended
     }
@@ -232,7 +234,7 @@ impl Life {
     /// Handles all that has come, and says what is to be said about it.
     fn hear(&mut self, link: &mut Link, now: Instant) {
         while let Some(arrived) = link.next() {
-            self.mux.handle_arrived(&arrived, now);
+            apart(arrived.bytes() >= LONG_BYTES, || self.mux.handle_arrived(&arrived, now));
         }
         self.mux.bells.ring();
         self.mux.check(now, link);
@@ -253,7 +255,7 @@ impl Life {
         let mut now = Instant::now();
         self.mux.reopen(self.shared.loudness.least(), now, link);
         let (mut idle_since, mut tell_at, mut lost_until) = (now, now, None);
-        let mut alarm = Box::pin(sleep(Duration::ZERO));
+        let (mut alarm, mut turns) = (Box::pin(sleep(Duration::ZERO)), Turns::default());
         loop {
             // Once more even if nobody rang: what was left for the high mark.
             door.quiet();
@@ -267,10 +269,11 @@ impl Life {
                 if let Some(errand) = route(&mut self.sessions, &mut self.mux.gate, errand, now) {
                     self.mux.handle_errand(errand, now, link);
                 }
+                turns.pass().await;
             }
             release(&mut self.sessions, &mut self.mux.gate, now);
             self.hear(link, now);
-            self.keep_lists(&mut lists, agreed, now, link);
+            apart(self.mux.heard_bytes() >= LONG_BYTES, || self.keep_lists(&mut lists, agreed, now, link));
             if now >= tell_at && !self.mux.updated.is_empty() {
                 tell_at = now + TELL_EVERY;
                 let only = self.mux.terms().private.as_ref().map(|client| client.id);
@@ -401,6 +404,7 @@ impl Life {
         if pause > HOLD {
             self.mux.drop_kept(trouble);
         }
+        let mut turns = Turns::default();
         loop {
             let now = Instant::now();
             let left = until.saturating_duration_since(now);
@@ -414,6 +418,7 @@ impl Life {
                 {
                     refuse(&self.upstream, errand, trouble, Some(left));
                 }
+                turns.pass().await;
             }
             let due = release(&mut self.sessions, &mut self.mux.gate, now);
             tokio::select! {

@@ -44,7 +44,7 @@ impl House {
     async fn offer(&self) -> Offer {
         loop {
             if let Some(Standing::Present(offer)) = self.offers.lock().unwrap().last() {
-                return offer.clone();
+                return Offer::clone(offer);
             }
             sleep(Duration::from_millis(2)).await;
         }

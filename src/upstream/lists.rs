@@ -1,5 +1,6 @@
 //! When an upstream's lists are gathered: at first, soon after they have changed, and when they are old.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gather::Gather;
@@ -127,18 +128,25 @@ impl Life {
 
     fn gathered(&mut self, lists: &mut Lists, (offer, params): (Offer, ParamHeaders), now: Instant) {
         let first = !lists.gathered;
-        let same = !first && self.last.as_ref().is_some_and(|(last, _)| *last == offer);
+        // Behind a link that is new there is mostly what was there before: then nothing of it is looked through again.
+        let known = self.last.as_ref().filter(|(last, _)| **last == offer).map(|(last, _)| Arc::clone(last));
+        let same = known.is_some();
         lists.gathered = true;
         self.mux.listed(params.clone());
         if self.is_private() {
             return;
         }
-        lists.age(offer.fresh, same, now);
+        lists.age(offer.fresh, same && !first, now);
         let entries = offer.lists.iter().map(Vec::len).sum();
         self.upstream.look(|view| view.entries = entries);
-        self.mux.gate.offered(&offer);
-        self.last = Some((offer.clone(), params));
-        if !same {
+        let offer = known.unwrap_or_else(|| Arc::new(offer));
+        if same {
+            self.mux.gate.changed();
+        } else {
+            self.mux.gate.offered(&offer);
+        }
+        self.last = Some((Arc::clone(&offer), params));
+        if first || !same {
             (self.shared.offers)(&self.upstream, Standing::Present(offer));
         }
         // Behind its offer: who waits for it to be ready looks at the catalogue then.

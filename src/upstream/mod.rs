@@ -22,6 +22,7 @@ mod record;
 mod sessions;
 pub mod shared;
 pub mod trouble;
+mod turn;
 
 pub use directory::{Directories, Directory, Listed, Server};
 pub use handle::{Client, Errand, Task, Upstream};

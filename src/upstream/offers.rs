@@ -35,7 +35,7 @@ pub struct Offers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It is there, and offers this.
-    Present(Offer),
+    Present(Arc<Offer>),
     /// It is not there. What it offered stays in the catalogue for `catalogue.gone_ms`.
     Gone,
 }
@@ -318,12 +318,12 @@ impl Draft {
 }
 
 impl Stand {
-    fn welcome(&mut self, offer: Offer) -> Change {
+    fn welcome(&mut self, offer: Arc<Offer>) -> Change {
         let back = !std::mem::replace(&mut self.present, true);
         self.until = None;
-        let is_new = *self.offer != offer;
+        let is_new = !Arc::ptr_eq(&self.offer, &offer) && self.offer != offer;
         if is_new {
-            self.offer = Arc::new(offer);
+            self.offer = offer;
         }
         // Its handle may be new, too.
         self.upstream.set_offer(&self.offer);

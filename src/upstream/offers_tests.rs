@@ -38,7 +38,7 @@ impl Desk {
     }
 
     fn set(&self, upstream: &Arc<Upstream>, offer: &Offer) {
-        self.offers.set(upstream, Standing::Present(offer.clone()));
+        self.offers.set(upstream, Standing::Present(Arc::new(offer.clone())));
         self.offers.catch_up();
     }
 
@@ -118,7 +118,7 @@ fn what_is_offered_is_rendered_by_who_tends_and_many_changes_at_once() {
     let (a, b) = (upstream("a"), upstream("b"));
     let desk = Desk::new(false, &[&a, &b]);
     for names in [&["x"][..], &["x", "y"], &["z"]] {
-        desk.offers.set(&a, Standing::Present(tools(names)));
+        desk.offers.set(&a, Standing::Present(Arc::new(tools(names))));
     }
     assert!(
         desk.listing().is_empty() && desk.news().is_empty() && !desk.offers.is_settled(),
@@ -134,7 +134,7 @@ fn what_is_offered_is_rendered_by_who_tends_and_many_changes_at_once() {
 fn what_was_rendered_for_other_upstreams_comes_too_late() {
     let (a, b) = (upstream("a"), upstream("b"));
     let desk = Desk::new(false, &[&a]);
-    desk.offers.set(&a, Standing::Present(tools(&["x"])));
+    desk.offers.set(&a, Standing::Present(Arc::new(tools(&["x"]))));
     let draft = desk.offers.draft().expect("a change");
     let late = draft.render();
     desk.configure(&[&b]);
@@ -147,7 +147,7 @@ fn what_was_rendered_for_other_upstreams_comes_too_late() {
 fn who_goes_while_it_is_rendered_is_gone_in_what_was() {
     let a = upstream("a");
     let desk = Desk::new(false, &[&a]);
-    desk.offers.set(&a, Standing::Present(tools(&["x"])));
+    desk.offers.set(&a, Standing::Present(Arc::new(tools(&["x"]))));
     let draft = desk.offers.draft().expect("a change");
     desk.offers.set(&a, Standing::Gone);
     let rendered = draft.render();

@@ -153,6 +153,16 @@ pub enum What<'a> {
     Failed(Trouble),
 }
 
+impl Arrived<'_> {
+    /// How long it is.
+    pub(super) const fn bytes(&self) -> usize {
+        match &self.what {
+            What::Message(bytes) => bytes.len(),
+            What::Failed(_) => 0,
+        }
+    }
+}
+
 /// An open connection.
 ///
 /// Its user puts, fills and takes in turn, all in one task:

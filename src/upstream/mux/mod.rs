@@ -235,6 +235,20 @@ impl Mux {
         self.calls > 0
     }
 
+    /// How many do.
+    pub(super) const fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// How much [`Self::heard`] holds.
+    pub(super) fn heard_bytes(&self) -> usize {
+        let bytes = |(_, heard): &(Own, Heard)| match heard {
+            Heard::Result(bytes) | Heard::Error(bytes) => bytes.len(),
+            Heard::Failed(_) => 0,
+        };
+        self.heard.iter().map(bytes).sum()
+    }
+
     /// When [`Self::check`] is to be called, if anything waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let waits = self.pending.len() > 0
