@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use lakh::wire::ws::{Opcode, write_masked};
 use mio::{Events, Interest, Poll, Token};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
 /// The core of the server that is measured.
@@ -62,6 +63,13 @@ impl Server {
         let child = command.spawn();
         pin(LOAD_CORE)?;
         Ok(Self { child: child?, addr, printed: None })
+    }
+
+    /// The time that it has worked on its core so far.
+    #[allow(dead_code, reason = "not all benches ask")]
+    pub(crate) fn worked(&self) -> Result<Duration> {
+        let child = Pid::from_raw(i32::try_from(self.child.id())?);
+        Ok(clock_getcpuclockid(child)?.now()?.into())
     }
 
     /// The address in the next line that begins with this word.

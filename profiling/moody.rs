@@ -1,4 +1,4 @@
-//! A server of newline-delimited JSON with one tool, `echo`, in the bench's own process: well, slow or dead, as it is told.
+//! A server of newline-delimited JSON whose tools echo, in the bench's own process: well, slow or dead, as it is told.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -34,13 +34,14 @@ pub(crate) struct Moody {
 }
 
 impl Moody {
-    pub(crate) fn start() -> Result<Self> {
+    /// One that offers so many tools, all of which echo.
+    pub(crate) fn start(tools: usize) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let mood = Arc::new(AtomicU8::new(Mood::Well as u8));
-        let shared = Arc::clone(&mood);
+        let (shared, tools) = (Arc::clone(&mood), Arc::from(list(tools)));
         Builder::new().name("moody".into()).spawn(move || {
-            if let Err(error) = listen(listener, address, &shared) {
+            if let Err(error) = listen(listener, address, &shared, &tools) {
                 eprintln!("the server at {address}: {error}");
             }
         })?;
@@ -56,7 +57,7 @@ fn is(mood: &AtomicU8, wanted: Mood) -> bool {
     mood.load(Ordering::Relaxed) == wanted as u8
 }
 
-fn listen(listener: TcpListener, address: SocketAddr, mood: &Arc<AtomicU8>) -> Result<()> {
+fn listen(listener: TcpListener, address: SocketAddr, mood: &Arc<AtomicU8>, tools: &Arc<str>) -> Result<()> {
     let mut listener = Some(listener);
     loop {
         match &listener {
@@ -65,9 +66,9 @@ fn listen(listener: TcpListener, address: SocketAddr, mood: &Arc<AtomicU8>) -> R
             Some(listener) => {
                 listener.set_nonblocking(true)?;
                 if let Ok((stream, _)) = listener.accept() {
-                    let mood = Arc::clone(mood);
+                    let (mood, tools) = (Arc::clone(mood), Arc::clone(tools));
                     // A connection that fails ends its thread; the gateway connects again.
-                    Builder::new().name("moody-one".into()).spawn(move || drop(attend(stream, &mood)))?;
+                    Builder::new().name("moody-one".into()).spawn(move || drop(attend(stream, &mood, &tools)))?;
                     continue;
                 }
             }
@@ -76,7 +77,7 @@ fn listen(listener: TcpListener, address: SocketAddr, mood: &Arc<AtomicU8>) -> R
     }
 }
 
-fn attend(mut stream: TcpStream, mood: &AtomicU8) -> Result<()> {
+fn attend(mut stream: TcpStream, mood: &AtomicU8, tools: &str) -> Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LOOK))?;
@@ -98,8 +99,8 @@ fn attend(mut stream: TcpStream, mood: &AtomicU8) -> Result<()> {
         let whole = heard.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         for line in heard[..whole].split_inclusive(|&byte| byte == b'\n') {
             let request: Value = serde_json::from_slice(line)?;
-            let Some(answer) = answer(&request) else { continue };
-            let answer = (answer.to_string() + "\n").into_bytes();
+            let Some(answer) = answer(&request, tools) else { continue };
+            let answer = (answer + "\n").into_bytes();
             if is(mood, Mood::Slow) && request["method"] == "tools/call" {
                 late.push_back((now + SLOW, answer));
             } else {
@@ -112,7 +113,8 @@ fn attend(mut stream: TcpStream, mood: &AtomicU8) -> Result<()> {
     Ok(())
 }
 
-fn answer(request: &Value) -> Option<Value> {
+/// `tools`: the raw JSON of their list.
+fn answer(request: &Value, tools: &str) -> Option<String> {
     let id = request.get("id")?;
     let result = match request["method"].as_str()? {
         "tools/call" => json!({"content": [{"type": "text", "text": request["params"]["arguments"]["text"]}]}),
@@ -121,12 +123,27 @@ fn answer(request: &Value) -> Option<Value> {
             "capabilities": {"tools": {}},
             "serverInfo": {"name": "moody", "version": "1"}
         }),
-        "tools/list" => {
-            let schema = json!({"type": "object", "properties": {"text": {"type": "string"}}});
-            json!({"tools": [{"name": "echo", "inputSchema": schema}]})
-        }
+        // As it is: to write so many anew would keep the core from the load, and from the other server.
+        "tools/list" => return Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":{tools}}}}}"#)),
         "ping" => json!({}),
-        _ => return Some(json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "only tools"}})),
+        _ => {
+            let error = json!({"code": -32601, "message": "only tools"});
+            return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string());
+        }
     };
-    Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
+    Some(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
+}
+
+/// The list of so many tools.
+fn list(tools: usize) -> String {
+    let tool = |name: String| {
+        json!({
+            "name": name,
+            "description": "Says a text again, as all of them do; there are many, so that a list of them is long.",
+            "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
+            "annotations": {"readOnlyHint": true}
+        })
+    };
+    let more = (1..tools).map(|number| tool(format!("echo-{number}")));
+    Value::from_iter(std::iter::once(tool("echo".to_owned())).chain(more)).to_string()
 }

@@ -1,4 +1,8 @@
 //! Calls by a schedule, whatever becomes of those before: an open loop on a few connections.
+//!
+//! Between two calls of a stream passes a random time (exponential, from a seed of its own), as between those of many
+//! clients who know nothing of each other. At even distances the streams would keep step, and how well they do so in one
+//! part of a run would be what is measured.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -53,8 +57,10 @@ pub(crate) struct Paced {
 
 struct Schedule {
     tool: &'static str,
-    every: Duration,
+    /// Seconds between two calls, on average.
+    every_s: f64,
     due: Instant,
+    random: u64,
     /// Its clients, who take turns.
     clients: std::ops::Range<usize>,
     next: usize,
@@ -91,13 +97,18 @@ impl Paced {
                 poll.registry().register(&mut client.stream, Token(clients.len()), Interest::READABLE)?;
                 clients.push(client);
             }
-            let (every, range) = (Duration::from_secs(1) / stream.per_s, first..clients.len());
-            let tool = stream.tool;
-            schedules.push(Schedule { tool, every, due: now, clients: range, next: first, tallies: Vec::new() });
+            let (every_s, range) = (1.0 / f64::from(stream.per_s), first..clients.len());
+            let (tool, random) = (stream.tool, schedule as u64);
+            schedules.push(Schedule {
+                tool,
+                every_s,
+                due: now,
+                random,
+                clients: range,
+                next: first,
+                tallies: Vec::new(),
+            });
         }
-        // Finer than a poll's milliseconds.
-        let shortest = schedules.iter().map(|schedule| schedule.every).min().ok_or("no stream")?;
-        timer.set(Expiration::Interval(TimeSpec::from(shortest)), TimerSetTimeFlags::empty())?;
         Ok(Self { poll, timer, clients, schedules })
     }
 
@@ -112,6 +123,10 @@ impl Paced {
         let (mut events, mut buffer) = (Events::with_capacity(1024), vec![0; 64 << 10]);
         let end = Instant::now() + time;
         while Instant::now() < end {
+            // Finer than a poll's milliseconds.
+            let due = self.schedules.iter().map(|schedule| schedule.due).min().ok_or("no stream")?;
+            let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            self.timer.set(Expiration::OneShot(TimeSpec::from(left)), TimerSetTimeFlags::empty())?;
             self.poll.poll(&mut events, Some(Duration::from_millis(100)))?;
             for event in &events {
                 if event.token() == TIMER {
@@ -138,7 +153,8 @@ impl Paced {
             loop {
                 let now = Instant::now();
                 let Some(late) = now.checked_duration_since(schedule.due) else { break };
-                schedule.due += schedule.every;
+                let pause = schedule.pause();
+                schedule.due += pause;
                 self.clients[schedule.next].call(schedule.tool, part)?;
                 schedule.next += 1;
                 if schedule.next == schedule.clients.end {
@@ -150,6 +166,18 @@ impl Paced {
             }
         }
         Ok(())
+    }
+}
+
+impl Schedule {
+    /// Until its next call.
+    fn pause(&mut self) -> Duration {
+        // splitmix64; the same calls in each run.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let share = ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
+        Duration::from_secs_f64(self.every_s * -(1.0 - share).ln())
     }
 }
 
