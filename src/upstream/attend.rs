@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use super::front::{Gate, is_queued};
 use super::handle::{Errand, Upstream};
@@ -27,9 +27,14 @@ pub(super) fn route(sessions: &mut Option<Sessions>, gate: &mut Gate, errand: Er
     }
 }
 
-/// Sends what has waited at the gate to the sessions that it belongs to; when there will be more, though nothing happens.
+/// Sends what has waited at the gate to the sessions that it belongs to, and refuses what has waited for too long; when
+/// there will be more, though nothing happens.
 pub(super) fn release(sessions: &mut Option<Sessions>, gate: &mut Gate, now: Instant) -> Option<Instant> {
-    let sessions = sessions.as_mut()?;
+    let Some(sessions) = sessions else {
+        // What is for the shared link is sent where that is.
+        gate.lapse(now);
+        return gate.lapses();
+    };
     sessions.release(gate, now);
     gate.due()
 }
@@ -60,8 +65,10 @@ pub(super) async fn attend(
     aside: &mut Vec<Errand>,
 ) -> Infallible {
     // Where there are sessions, no call is for the shared link.
-    if sessions.is_none() {
-        sleep(hold).await;
+    let held = Instant::now() + hold;
+    while sessions.is_none() && Instant::now() < held {
+        let due = release(sessions, gate, Instant::now());
+        sleep_until(due.map_or(held, |due| due.min(held)).into()).await;
     }
     let trouble = Trouble::new(TroubleKind::Refused, "it is being connected to").unsent();
     let mut turns = Turns::default();

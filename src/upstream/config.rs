@@ -59,16 +59,19 @@ pub struct Config {
     pub in_flight_max: usize,
     /// Calls that may wait for a place; the next ones are refused. Shared between tenants and clients as the places are.
     pub queue_max: usize,
-    /// How long a call may take from its arrival to its answer, in milliseconds; what cannot be served by then is refused
-    /// at once. 0: `call_ms`.
+    /// How long a call may take from its arrival to its answer, in milliseconds: what cannot be served by then is refused
+    /// at once, and what is not answered by then is cut, and its server told, unless a person is asked meanwhile. 0: calls
+    /// are refused by `call_ms`, and none is cut by its age.
     pub deadline_ms: u64,
     /// How long a call should wait at most, in milliseconds: nobody is let in who must expect to wait half of it, and once
     /// somebody has waited longer the newest go first. 0: nine tenths of what the deadline leaves.
     pub queue_target_ms: u64,
-    /// Failed calls among a hundred that open the breaker: then it is left alone for a while, and tried with a few calls.
-    /// Silence, lost connections and HTTP 5xx are failures; errors in answers are not. 0: never.
+    /// Failed calls among a hundred that open the breaker: then it is left alone for a while, and tried with three calls.
+    /// Of the last ten seconds, or of the last `breaker_calls_min` calls where those are fewer. Silence, lost connections
+    /// and HTTP 5xx are failures; errors in answers are not. Silence in as many calls in a row as there are places opens
+    /// it, too: three at least, `breaker_calls_min` at most. 0: never.
     pub breaker_ratio_percent: u32,
-    /// Calls within ten seconds before the breaker opens.
+    /// Calls before the ratio counts.
     pub breaker_calls_min: u32,
     /// How long the breaker stays open at first, in milliseconds. It doubles with each vain try, up to 64 times.
     pub breaker_open_ms: u64,
@@ -92,7 +95,8 @@ pub struct Config {
     pub eject_after: u32,
     /// For how long at first, in milliseconds. It doubles each time that it fails again, up to 64 times.
     pub eject_ms: u64,
-    /// Connections to a server over HTTP that wait for answers; what needs another one waits. Up to 8 more send what has none.
+    /// Connections to a server over HTTP that wait for answers: never more calls are in flight, whatever `in_flight_max`
+    /// says; and one less where a modern server's stream of changes has one. Up to 8 more send what has no answer.
     pub http_connections_max: usize,
     /// With `sharing = "per-session"`: sessions at once.
     pub sessions_max: usize,

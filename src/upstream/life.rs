@@ -57,7 +57,9 @@ pub async fn live(
         let served = life.serving.map(|since| since.elapsed());
         let pause = pauses.after(served, &trouble);
         life.down(&trouble, pause);
-        hold = if served.is_some() { HOLD } else { Duration::ZERO };
+        // Not beyond the deadlines of those who come.
+        let deadline = Some(life.knobs.front.deadline).filter(|deadline| !deadline.is_zero());
+        hold = if served.is_some() { deadline.map_or(HOLD, |deadline| HOLD.min(deadline)) } else { Duration::ZERO };
         tokio::select! {
             () = stopped(&mut stop) => break,
             () = life.refuse_for(&trouble, pause) => {}

@@ -376,3 +376,29 @@ async fn a_late_word_on_what_a_server_is_counts_whatever_became_of_the_handshake
         assert_eq!(house.upstream.counts.strays.load(Relaxed), 0);
     }
 }
+
+/// The link comes back, and nobody answers there: who waits at the gate is told at its deadline all the same.
+#[tokio::test]
+#[allow(clippy::disallowed_methods)] // A test's task ends with its runtime.
+async fn who_waits_for_a_place_is_told_at_its_deadline_though_the_link_is_being_opened() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    tokio::spawn(async move {
+        let (first, _) = listener.accept().await.expect("a connection");
+        serve_one(first, false, |_| None, Arc::default()).await;
+        let mut silent = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            silent.push(socket);
+        }
+    });
+    let mut knobs = Knobs { in_flight_max: 1, restart_min: Duration::from_millis(1), ..Knobs::default() };
+    knobs.front.deadline = Duration::from_millis(700);
+    let house = House::new(address, knobs, false);
+    house.offer().await;
+    let _calls = [house.call(1, 7), house.call(2, 7)];
+    let (first, lost) = house.answer().await;
+    assert_eq!((first, &lost.unwrap_err()["data"]["reason"]), (1, &json!("lost")));
+    let second = tokio::time::timeout(Duration::from_secs(10), house.answer()).await.expect("not after the link");
+    assert_eq!((second.0, &second.1.unwrap_err()["data"]["reason"]), (2, &json!("expired")));
+    assert_eq!(house.seats.taken(), 0);
+}

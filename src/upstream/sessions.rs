@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::attend::refuse;
 use super::door::Door;
-use super::front::{Gate, Permit, is_queued};
+use super::front::{Gate, Go, Permit, is_queued};
 use super::handle::{Client, Errand, Task, Upstream};
 use super::life::{Life, Pauses};
 use super::link::Target;
@@ -87,7 +87,7 @@ impl Sessions {
         match errand {
             Errand::Call(task) => {
                 if let Some(go) = gate.take(task, now) {
-                    self.send(go.task);
+                    self.send(go);
                 }
                 None
             }
@@ -106,12 +106,12 @@ impl Sessions {
     /// Sends what has waited long enough.
     pub(super) fn release(&mut self, gate: &mut Gate, now: Instant) {
         while let Some(go) = gate.next(now) {
-            self.send(go.task);
+            self.send(go);
         }
     }
 
-    fn send(&mut self, mut task: Box<Task>) {
-        task.permit = Some(Permit::new(Arc::clone(&self.upstream)));
+    fn send(&mut self, Go { mut task, arrived, .. }: Go) {
+        task.permit = Some(Permit::new(Arc::clone(&self.upstream), arrived));
         // A call is never for the shared session.
         self.route(Errand::Call(task));
     }

@@ -20,6 +20,8 @@ pub struct Knobs {
     /// Longest wait for an answer with any number of signs of progress (spec 2026-07-28
     /// basic/patterns/cancellation#timeouts); zero: for ever.
     pub call_max: Duration,
+    /// Longest time from a call's arrival to its answer, unless somebody is asked meanwhile; zero: for ever.
+    pub deadline: Duration,
     /// Longest wait for an answer to the probe, before the server is taken for a legacy one.
     pub probe: Duration,
     /// Longest wait for a client's reply to what its call's server asks.
@@ -50,6 +52,7 @@ impl Default for Knobs {
             // Model calls take minutes; what is longer should say that it lives.
             call: Duration::from_secs(300),
             call_max: Duration::from_secs(3600),
+            deadline: Duration::ZERO,
             // Most legacy servers answer at once that they have no such method.
             probe: Duration::from_secs(3),
             // A person is asked.

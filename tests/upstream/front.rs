@@ -186,3 +186,59 @@ fn a_read_that_a_server_leaves_unanswered_by_dying_is_asked_again() {
     assert_eq!(answer["result"]["contents"][0]["text"], "the text of test://one", "{answer}");
     assert_eq!(shown(&lakh, "scripted")["retries"], 1);
 }
+
+#[test]
+fn a_call_that_is_not_answered_by_its_deadline_is_cut_and_its_server_told() {
+    let lakh = Process::in_front_of_scripted_with("deadline_ms = 400");
+    let mut peer = Peer::line(lakh.clients);
+    let answer = peer.ask(&sleep(1, 60_000));
+    let data = &answer["error"]["data"];
+    assert_eq!((&data["reason"], &data["upstream"]), (&json!("deadline"), &json!("scripted")), "{answer}");
+    let told = super::told(&mut peer);
+    assert_eq!((told["cancelled"].as_array().map(Vec::len), &told["pending"]), (Some(1), &json!(0)), "{told}");
+    let shown = shown(&lakh, "scripted");
+    assert_eq!((&shown["in_flight"], &shown["limit"]), (&json!(0), &json!(16)), "as silence: {shown}");
+}
+
+/// Two places, and each call takes its whole time: there are never twenty within ten seconds.
+#[test]
+fn a_server_that_turns_slow_is_left_alone_though_few_calls_are_tried() {
+    let lakh = Process::in_front_of_scripted_with("in_flight_max = 2\ndeadline_ms = 300\nbreaker_open_ms = 300");
+    let mut peer = Peer::line(lakh.clients);
+    let reason = |answer: Value| answer["error"]["data"]["reason"].as_str().unwrap_or_default().to_owned();
+    for id in 1..=3 {
+        assert_eq!(shown(&lakh, "scripted")["breaker"], "closed", "after {} calls", id - 1);
+        assert_eq!(reason(peer.ask(&sleep(id, 60_000))), "deadline");
+    }
+    assert!(eventually(|| shown(&lakh, "scripted")["breaker"] == "open"));
+    let mut id = 10;
+    assert!(eventually(|| {
+        id += 1;
+        let answer = peer.ask(&sleep(id, 0));
+        assert!(answer["result"].is_object() || reason(answer) == "breaker_open");
+        shown(&lakh, "scripted")["breaker"] == "closed"
+    }));
+    assert_eq!(text_of(&peer.ask(&sleep(4, 0))), "4");
+}
+
+/// What has no connection waits in the fair queue, not behind it.
+#[test]
+fn over_http_no_more_calls_are_in_flight_than_there_are_connections() {
+    let behind = Process::start(&[]);
+    let url = format!("http://{}/mcp", behind.clients);
+    for (era, connections) in [("legacy", 2), ("modern", 3)] {
+        let lakh = Process::with_file(&format!(
+            "[upstreams.far]\nhttp = {url:?}\nera = {era:?}\nhttp_connections_max = {connections}\nqueue_max = 2\n"
+        ));
+        let mut peer = Peer::line(lakh.clients);
+        assert_eq!(shown(&lakh, "far")["limit"], 2, "{era}: a modern server's stream of changes has the third");
+        (1..=4).for_each(|id| peer.say(&call(id, "sleep", &json!({"ms":1_000}))));
+        assert!(eventually(|| shown(&lakh, "far")["queued"] == 2), "{era}");
+        assert_eq!(shown(&lakh, "far")["in_flight"], 2, "{era}");
+        let refused = peer.ask(&call(5, "sleep", &json!({"ms":1})));
+        assert_eq!(refused["error"]["data"]["reason"], "queue_full", "{era}: {refused}");
+        for _ in 0..4 {
+            assert!(peer.hear_message()["result"].is_object(), "{era}");
+        }
+    }
+}

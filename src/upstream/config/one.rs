@@ -111,6 +111,7 @@ impl Config {
         Knobs {
             call: Duration::from_millis(self.call_ms),
             call_max: Duration::from_millis(self.call_max_ms),
+            deadline: Duration::from_millis(self.deadline_ms),
             probe: Duration::from_millis(self.probe_ms),
             input: Duration::from_millis(self.input_ms),
             restart_min: Duration::from_millis(self.restart_ms_min),

@@ -1,9 +1,16 @@
 //! The breaker: an upstream that mostly fails is left alone for a while, then tried with a few calls, then trusted again.
+//!
+//! Two things open it. The ratio: of the calls that ended within the last ten seconds, or of the last `calls_min` where
+//! those are fewer, so many failed. And silence: as many calls in a row as there are places got no answer in time (three at
+//! least, `calls_min` at most), because few calls are tried where each takes its whole time.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Seconds that the sliding window covers: long enough for a verdict, short enough to be about now.
 const WINDOW_S: u64 = 10;
+/// Seconds that it covers at most, where it has too few calls for a verdict.
+const WINDOW_S_MAX: u64 = 600;
 /// Calls that are let through at once while it is tried, and that must succeed.
 const PROBES: u32 = 3;
 /// How often the time that it stays open doubles at most: from one second to about a minute.
@@ -28,10 +35,20 @@ crate::named! {
 pub(super) struct When {
     /// Failures among a hundred calls; 0: never.
     pub(super) percent: u32,
-    /// Calls within the window, before which it does not.
+    /// Calls before which the ratio does not count.
     pub(super) calls_min: u32,
     /// For how long at first. It doubles each time that it is tried in vain.
     pub(super) open: Duration,
+}
+
+/// What the end of a call says of its upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is there.
+    Answer,
+    Failure,
+    /// A failure, as nothing came in time.
+    Silence,
 }
 
 /// Whether a call may go.
@@ -54,7 +71,12 @@ struct Second {
 pub(super) struct Breaker {
     when: When,
     began: Instant,
-    window: [Second; WINDOW_S as usize],
+    /// Seconds in which calls ended, and the sums of them.
+    window: VecDeque<Second>,
+    calls: u64,
+    failures: u64,
+    /// Calls in a row that got no answer in time.
+    silent: u32,
     state: BreakerState,
     /// When it came into this state.
     since: Instant,
@@ -73,7 +95,10 @@ impl Breaker {
         Self {
             when,
             began: now,
-            window: [Second::default(); WINDOW_S as usize],
+            window: VecDeque::new(),
+            calls: 0,
+            failures: 0,
+            silent: 0,
             state: BreakerState::Closed,
             since: now,
             until: now,
@@ -133,22 +158,27 @@ impl Breaker {
         }
     }
 
-    /// A call that was sent then has ended. `dice` is between 0 and 1.
+    /// A call that was sent then has ended, when there were so many `places`. `dice` is between 0 and 1.
     #[inline]
-    pub(super) fn record(&mut self, failed: bool, sent: Instant, now: Instant, dice: impl FnOnce() -> f64) {
+    pub(super) fn record(
+        &mut self,
+        seen: Seen,
+        places: usize,
+        sent: Instant,
+        now: Instant,
+        dice: impl FnOnce() -> f64,
+    ) {
+        let failed = seen != Seen::Answer;
         match self.state {
             BreakerState::Closed => {
-                let at = now.saturating_duration_since(self.began).as_secs();
-                let second = &mut self.window[(at % WINDOW_S) as usize];
-                if second.at != at {
-                    *second = Second { at, ..Second::default() };
+                self.count(failed, now);
+                match seen {
+                    Seen::Answer => self.silent = 0,
+                    Seen::Failure => {}
+                    Seen::Silence => self.silent = self.silent.saturating_add(1),
                 }
-                second.calls += 1;
-                if failed {
-                    second.failures += 1;
-                    if self.is_bad(at) {
-                        self.open(now, dice());
-                    }
+                if failed && (self.is_bad() || self.is_silent(places)) {
+                    self.open(now, dice());
                 }
             }
             // Of the time before: known.
@@ -161,22 +191,46 @@ impl Breaker {
             BreakerState::HalfOpen => {
                 self.successes += 1;
                 if self.successes >= PROBES {
-                    self.vain = 0;
-                    self.window = [Second::default(); WINDOW_S as usize];
+                    (self.vain, self.silent, self.calls, self.failures) = (0, 0, 0, 0);
+                    self.window.clear();
                     self.turn(BreakerState::Closed, now);
                 }
             }
         }
     }
 
-    fn is_bad(&self, at: u64) -> bool {
-        let recent = self.window.iter().filter(|second| second.at + WINDOW_S > at);
-        let (calls, failures) = recent.fold((0_u64, 0_u64), |(calls, failures), second| {
-            (calls + u64::from(second.calls), failures + u64::from(second.failures))
-        });
+    #[inline]
+    fn count(&mut self, failed: bool, now: Instant) {
+        let at = now.saturating_duration_since(self.began).as_secs();
+        if self.window.back().is_none_or(|second| second.at != at) {
+            self.window.push_back(Second { at, ..Second::default() });
+        }
+        // Also where the last one is the first: what is old goes before a verdict.
+        while let Some(first) = self.window.front()
+            && first.at + WINDOW_S <= at
+            && (first.at + WINDOW_S_MAX <= at || self.calls - u64::from(first.calls) >= u64::from(self.when.calls_min))
+        {
+            (self.calls, self.failures) =
+                (self.calls - u64::from(first.calls), self.failures - u64::from(first.failures));
+            self.window.pop_front();
+        }
+        self.calls += 1;
+        self.failures += u64::from(failed);
+        if let Some(second) = self.window.back_mut() {
+            second.calls += 1;
+            second.failures += u32::from(failed);
+        }
+    }
+
+    fn is_bad(&self) -> bool {
         self.when.percent > 0
-            && calls >= u64::from(self.when.calls_min)
-            && failures * 100 >= calls * u64::from(self.when.percent)
+            && self.calls >= u64::from(self.when.calls_min)
+            && self.failures * 100 >= self.calls * u64::from(self.when.percent)
+    }
+
+    fn is_silent(&self, places: usize) -> bool {
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        self.when.percent > 0 && self.silent >= places.max(PROBES).min(self.when.calls_min)
     }
 
     fn open(&mut self, now: Instant, dice: f64) {
@@ -204,7 +258,8 @@ mod tests {
     }
 
     fn record(breaker: &mut Breaker, failed: bool, now: Instant) {
-        breaker.record(failed, now, now, || 0.0);
+        let seen = if failed { Seen::Failure } else { Seen::Answer };
+        breaker.record(seen, 1, now, now, || 0.0);
     }
 
     #[test]
@@ -223,11 +278,62 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_ago_does_not_count() {
+    fn what_is_long_ago_counts_only_where_there_is_too_little_since() {
+        // Few calls, one in a second: the last twenty count.
         let (mut breaker, now) = breaker();
+        (0..20).for_each(|at| record(&mut breaker, at % 2 == 1, now + SECOND * at));
+        assert!(!breaker.is_closed(), "10 of 20");
+        // Enough since: what was before does not.
+        let (mut breaker, now) = self::breaker();
         (0..19).for_each(|_| record(&mut breaker, true, now));
-        record(&mut breaker, true, now + SECOND * 10);
-        assert!(breaker.is_closed());
+        let later = now + SECOND * 10;
+        (0..20).for_each(|_| record(&mut breaker, false, later));
+        (0..19).for_each(|_| record(&mut breaker, true, later));
+        assert!(breaker.is_closed(), "19 of 39");
+        record(&mut breaker, true, later);
+        assert!(!breaker.is_closed(), "20 of 40");
+        // Too long ago for anything.
+        let (mut breaker, now) = self::breaker();
+        (0..19).for_each(|_| record(&mut breaker, true, now));
+        record(&mut breaker, true, now + SECOND * 600);
+        assert!(breaker.is_closed() && breaker.window.len() == 1);
+        record(&mut breaker, true, now + SECOND * 5_000);
+        assert_eq!((breaker.calls, breaker.window.len()), (1, 1));
+    }
+
+    #[test]
+    fn silence_opens_it_once_it_was_in_all_places_however_long_that_took() {
+        for (places, enough) in [(1, 3), (2, 3), (3, 3), (4, 4), (16, 16), (19, 19), (20, 20), (21, 20), (10_000, 20)] {
+            let (mut breaker, now) = breaker();
+            let mut hours = 0;
+            let mut fail = |breaker: &mut Breaker| {
+                hours += 1;
+                let now = now + SECOND * 3_600 * hours;
+                breaker.record(Seen::Silence, places, now, now, || 0.0);
+            };
+            (1..enough).for_each(|_| fail(&mut breaker));
+            assert!(breaker.is_closed(), "{} with {places}", enough - 1);
+            // An answer in between: it is not silent.
+            breaker.record(Seen::Answer, places, now, now, || 0.0);
+            (1..enough).for_each(|_| fail(&mut breaker));
+            assert!(breaker.is_closed(), "{} with {places}", enough - 1);
+            fail(&mut breaker);
+            assert!(!breaker.is_closed(), "{enough} with {places}");
+        }
+    }
+
+    #[test]
+    fn as_many_probes_as_there_are_go_and_must_be_answered() {
+        for answers in [PROBES - 1, PROBES] {
+            let (mut breaker, now) = breaker();
+            (0..20).for_each(|_| record(&mut breaker, true, now));
+            let later = now + SECOND;
+            for probe in 1..=PROBES + 1 {
+                assert_eq!(breaker.ask(later) == May::Pass, probe <= PROBES, "probe {probe}");
+            }
+            (0..answers).for_each(|_| record(&mut breaker, false, later));
+            assert_eq!(breaker.is_closed(), answers == PROBES, "{answers} answers");
+        }
     }
 
     #[test]
@@ -256,7 +362,7 @@ mod tests {
             assert!(matches!(breaker.ask(now), May::Not(until) if until == now + SECOND * seconds));
             now += SECOND * seconds;
             assert_eq!(breaker.ask(now), May::Pass);
-            breaker.record(true, now, now, || 0.0);
+            record(&mut breaker, true, now);
         }
     }
 
@@ -274,7 +380,7 @@ mod tests {
     fn none_percent_is_never() {
         let now = Instant::now();
         let mut breaker = Breaker::new(When { percent: 0, ..WHEN }, now);
-        (0..1_000).for_each(|_| record(&mut breaker, true, now));
+        (0..1_000).for_each(|_| breaker.record(Seen::Silence, 1, now, now, || 0.0));
         assert!(breaker.is_closed());
     }
 }

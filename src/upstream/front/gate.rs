@@ -17,6 +17,9 @@ use crate::wire::json;
 /// The bit of a ticket's slot that says that its call waits here; no mux uses it.
 const QUEUED: u64 = 1 << 63;
 
+/// When who was kept in vain may come again: a link may be there by then.
+const RETRY_KEPT: Duration = Duration::from_secs(1);
+
 /// Whether a call under this slot waits in front of an upstream, and is not with it yet.
 pub(in crate::upstream) const fn is_queued(slot: u64) -> bool {
     slot & QUEUED != 0
@@ -41,6 +44,10 @@ pub(in crate::upstream) struct Gate {
     /// Tools that may be called twice.
     repeatable: HashSet<Box<str>>,
     same: Same,
+    /// Calls of which no byte was sent when their link ended, for the next one.
+    kept: Vec<Go>,
+    /// From arrival to answer; zero: for ever.
+    deadline: Duration,
     has_news: bool,
 }
 
@@ -48,13 +55,15 @@ pub(in crate::upstream) struct Gate {
 /// was then.
 pub struct Permit {
     upstream: Arc<Upstream>,
+    /// When the call came.
+    arrived: Instant,
     seen: Option<(Ending, Instant)>,
 }
 
 impl Permit {
     /// Of a call that has passed the gate.
-    pub(in crate::upstream) const fn new(upstream: Arc<Upstream>) -> Self {
-        Self { upstream, seen: None }
+    pub(in crate::upstream) const fn new(upstream: Arc<Upstream>, arrived: Instant) -> Self {
+        Self { upstream, arrived, seen: None }
     }
 
     /// How the call that it is for has ended, and when it was sent.
@@ -82,6 +91,8 @@ impl Gate {
             is_open: false,
             repeatable: HashSet::new(),
             same: Same::default(),
+            kept: Vec::new(),
+            deadline: knobs.deadline,
             has_news: false,
         };
         gate.count();
@@ -99,6 +110,8 @@ impl Gate {
             is_open: true,
             repeatable: HashSet::new(),
             same: Same::default(),
+            kept: Vec::new(),
+            deadline: knobs.deadline,
             has_news: false,
         }
     }
@@ -109,7 +122,10 @@ impl Gate {
         let task = if self.same.is_read(&task.parcel) { self.join(task)? } else { task };
         let who = who(&task);
         match self.front.offer(task, who, now) {
-            Offered::Go(task) => Some(Go { task, arrived: now, attempts: 0 }),
+            Offered::Go(task) => {
+                let arrived = task.permit.as_ref().map_or(now, |permit| permit.arrived);
+                Some(Go { task, arrived, attempts: 0 })
+            }
             Offered::Waits(number) => {
                 self.wait(number);
                 None
@@ -176,6 +192,44 @@ impl Gate {
         None
     }
 
+    /// Refuses those whose time is over, whether there is a link or not.
+    pub(in crate::upstream) fn lapse(&mut self, now: Instant) {
+        while let Some(Next::Refuse(task, refusal)) = self.front.lapse(now) {
+            self.refuse(task, refusal);
+        }
+        let is_over = |go: &mut Go| !self.deadline.is_zero() && now >= go.arrived + self.deadline;
+        for Go { task, .. } in self.kept.extract_if(.., is_over).collect::<Vec<_>>() {
+            self.refuse(task, Refusal { why: Shed::Expired, retry_after: RETRY_KEPT });
+        }
+        if self.has_news {
+            self.show();
+        }
+    }
+
+    /// When [`Self::lapse`] has something to do.
+    pub(in crate::upstream) fn lapses(&self) -> Option<Instant> {
+        let kept = self.kept.iter().map(|go| go.arrived + self.deadline).min().filter(|_| !self.deadline.is_zero());
+        [self.front.lapses(), kept].into_iter().flatten().min()
+    }
+
+    /// Keeps a call for the next link.
+    pub(in crate::upstream) fn keep(&mut self, go: Go) {
+        self.kept.push(go);
+    }
+
+    /// What was kept: in flight no longer.
+    pub(in crate::upstream) fn take_kept(&mut self) -> Vec<Go> {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// The link carries so many calls at once.
+    pub(in crate::upstream) fn carry(&mut self, most: usize) {
+        if !self.is_open {
+            self.front.limit.carry(most);
+            self.count();
+        }
+    }
+
     /// When [`Self::next`] has something to do though nothing happens.
     pub(in crate::upstream) fn due(&self) -> Option<Instant> {
         self.front.due()
@@ -205,8 +259,8 @@ impl Gate {
     }
 
     /// A call is in flight again that was so before.
-    pub(in crate::upstream) fn enter(&mut self) {
-        self.front.enter();
+    pub(in crate::upstream) fn enter(&mut self, now: Instant) {
+        self.front.enter(now);
     }
 
     /// A call is in flight no longer.

@@ -18,6 +18,8 @@ const PEAK: Duration = Duration::from_secs(5);
 pub(super) struct Limit {
     now: usize,
     max: usize,
+    /// What `max` was at first.
+    most: usize,
     /// Answers since it was last moved.
     answers: usize,
     /// How often it was raised since it was last lowered.
@@ -33,11 +35,18 @@ pub(super) struct Limit {
 impl Limit {
     /// At the hard cap: no server is assumed to be small.
     pub(super) const fn new(max: usize, now: Instant) -> Self {
-        Self { now: max, max, answers: 0, rounds: 0, step: 1, lowered: None, peaks: [0; 2], peak_since: now }
+        Self { now: max, max, most: max, answers: 0, rounds: 0, step: 1, lowered: None, peaks: [0; 2], peak_since: now }
     }
 
     pub(super) const fn get(&self) -> usize {
         self.now
+    }
+
+    /// No more can be in flight at all: no link carries more.
+    pub(super) fn carry(&mut self, most: usize) {
+        let is_full = self.now == self.max;
+        self.max = self.most.min(most.max(1));
+        self.now = if is_full { self.max } else { self.now.min(self.max) };
     }
 
     /// Whether it is as low as can be.
@@ -152,6 +161,24 @@ mod tests {
             }
         }
         assert!((20..60).contains(&rounds), "{rounds} rounds");
+    }
+
+    #[test]
+    fn what_no_link_carries_is_never_in_flight() {
+        let now = Instant::now();
+        for (most, carried, limit) in [(10, 9, 9), (10, 10, 10), (10, 11, 10), (10, 0, 1), (1, 9, 1)] {
+            let mut it = Limit::new(most, now);
+            it.carry(carried);
+            assert_eq!(it.get(), limit);
+            (0..100).for_each(|_| _ = it.answered(true, limit, now));
+            assert_eq!(it.get(), limit);
+            it.carry(usize::MAX);
+            assert_eq!(it.get(), most, "another link carries more");
+        }
+        let mut low = Limit::new(100, now);
+        low.refused(20, now, now);
+        low.carry(50);
+        assert_eq!(low.get(), 18);
     }
 
     #[test]

@@ -7,15 +7,24 @@
 //! - C is lowered by a tenth when the server says that it has no room (429, 503) or does not answer in time (then to 16 at
 //!   least), and raised by one a round while it is needed. A `Retry-After` stops all sending until then.
 //! - A call waits if it may expect to be served in time: place x S / C + S before its deadline, and not over half of the
-//!   target wait. All others are refused at once, with the time when there will be room.
+//!   target wait. All others are refused at once, with the time when there will be room. Its place is that among its own
+//!   tenant's calls, which go at the pace that the others leave to that, as much as they ask for just now (`demand.rs`).
+//! - Before any call was answered, S is taken for five seconds, or a quarter of the deadline if that is less; or for as long
+//!   as those in flight have lasted already. So a cold flood is let in up to a small multiple of C.
+//! - Who waits and can no longer be served in time, because others came or the server got slower, is refused when that is
+//!   seen, not at its deadline.
 //! - The target is `queue_target_ms`; by itself nine tenths of what the deadline leaves beside S. Never below 2 S / C:
 //!   with less the places would stand empty between two calls. When a tenant's oldest call has waited longer than that, the
 //!   upstream is overloaded: it got slower than it was when the call was let in. Then the tenant's newest go first, and no
 //!   more are let in until the old ones are gone: else they would stand there for ever and be refused one after another.
 //! - When the queue is full, whoever has taken more than its share of it makes room.
 
+#[cfg(test)]
+mod bounds_tests;
 mod breaker;
 mod budget;
+mod demand;
+mod estimate;
 mod gate;
 mod limit;
 mod pace;
@@ -29,8 +38,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use breaker::{Breaker, May, When};
+use breaker::{Breaker, May, Seen, When};
 use budget::{ATTEMPTS_MAX, Budget};
+use demand::Demand;
+use estimate::CROWD_MAX;
 use limit::Limit;
 use pace::Pace;
 use queue::{Queue, Waiting, Who};
@@ -45,10 +56,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Longest pause of the server that a call waits for here to be tried again: beyond that its client is told, and may come
 /// back itself.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// What is added at most to the time when there is room, because others were told to come then.
-const CROWD_MAX: Duration = Duration::from_secs(60);
-/// What one call is taken to last before any was answered.
-const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// What an operator may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +138,11 @@ struct Front<T> {
     breaker: Breaker,
     budget: Budget,
     queue: Queue<T>,
+    demand: Demand,
+    /// When the last call was sent.
+    entered: Instant,
+    /// When those who wait were last looked through.
+    swept: Instant,
     /// Those that are to be tried again later, and when.
     delayed: BTreeMap<u64, (Instant, Waiting<T>)>,
     delays: BTreeSet<(Instant, u64)>,
@@ -156,6 +168,9 @@ impl<T> Front<T> {
             breaker: Breaker::new(when, now),
             budget: Budget::new(knobs.retry_percent),
             queue: Queue::new(),
+            demand: Demand::new(now),
+            entered: now,
+            swept: now,
             delayed: BTreeMap::new(),
             delays: BTreeSet::new(),
             evicted: VecDeque::new(),
@@ -205,8 +220,7 @@ impl<T> Front<T> {
         let waits = !self.queue.is_empty() && self.in_flight < self.limit.get();
         let paused = self.paused.filter(|_| waits);
         let tried = self.breaker.next_probe().filter(|_| waits);
-        let delayed = self.delays.first().map(|&(due, _)| due);
-        [paused.max(tried), delayed, self.queue.first_deadline()].into_iter().flatten().min()
+        [paused.max(tried), self.lapses()].into_iter().flatten().min()
     }
 
     /// A call that came just now.
@@ -215,13 +229,20 @@ impl<T> Front<T> {
         self.budget.earn();
         let free = self.queue.is_empty() && self.in_flight < self.limit.get();
         if free && self.paused.is_none() && self.breaker.is_closed() {
-            self.enter();
+            // Who asks how much matters only where places may run out.
+            if self.in_flight < self.limit.get() / 2 {
+                self.demand.calm();
+            } else {
+                self.demand.asked(&who, now);
+            }
+            self.enter(now);
             return Offered::Go(call);
         }
         self.offer_slowly(call, who, now)
     }
 
     fn offer_slowly(&mut self, call: T, who: Who, now: Instant) -> Offered<T> {
+        self.demand.asked(&who, now);
         if !self.breaker.is_closed()
             && let May::Not(until) = self.breaker.ask(now)
         {
@@ -230,17 +251,18 @@ impl<T> Front<T> {
         }
         let pause = self.pause(now);
         if pause.is_zero() && self.queue.is_empty() && self.in_flight < self.limit.get() {
-            self.enter();
+            self.enter(now);
             return Offered::Go(call);
         }
-        let wait = pause + self.wait(&who, now);
-        let most = if self.queue.is_late(&who, self.lateness(now)) { Duration::ZERO } else { self.wait_max() };
+        let wait = self.wait(&who, now).saturating_add(pause);
+        let is_late = self.queue.is_late(&who, self.lateness(now));
+        let most = if is_late { Duration::ZERO } else { self.wait_max(now) };
         if wait > most {
-            let retry_after = self.crowd(now + (wait - most), now);
+            let retry_after = self.crowd(now + (wait - most).min(CROWD_MAX.max(pause)), now);
             return Offered::Refused(call, Refusal { why: Shed::TooLate, retry_after });
         }
         if self.queued() >= self.knobs.queue_max && !self.make_room(&who, now) {
-            let retry_after = self.crowd(now + pause + self.each(), now);
+            let retry_after = self.crowd(now + pause + self.each(now), now);
             return Offered::Refused(call, Refusal { why: Shed::QueueFull, retry_after });
         }
         let deadline = (!self.knobs.deadline.is_zero()).then(|| now + self.knobs.deadline);
@@ -252,7 +274,7 @@ impl<T> Front<T> {
     fn make_room(&mut self, who: &Who, now: Instant) -> bool {
         let victim = self.queue.victim(who, self.lateness(now)).and_then(|number| self.queue.remove(number));
         let Some(victim) = victim else { return false };
-        let wait = self.wait(&victim.who, now);
+        let wait = self.wait(&victim.who, now).min(CROWD_MAX);
         let retry_after = self.crowd(now + wait, now);
         self.evicted.push_back((victim.call, Refusal { why: Shed::OverShare, retry_after }));
         true
@@ -260,23 +282,18 @@ impl<T> Front<T> {
 
     /// What is to be done now; to be asked until there is nothing.
     fn next(&mut self, now: Instant) -> Option<Next<T>> {
-        if let Some((call, refusal)) = self.evicted.pop_front() {
-            return Some(Next::Refuse(call, refusal));
-        }
-        while let Some(&(due, number)) = self.delays.first().filter(|&&(due, _)| due <= now) {
-            self.delays.remove(&(due, number));
-            if let Some((_, waiting)) = self.delayed.remove(&number) {
-                self.queue.push(number, waiting);
-            }
-        }
-        if let Some(expired) = self.queue.take_expired(now) {
-            return Some(self.expire(expired, now));
+        if let Some(refused) = self.lapse(now) {
+            return Some(refused);
         }
         if self.queue.is_empty() {
             return None;
         }
+        self.sweep(now);
+        if let Some((call, refusal)) = self.evicted.pop_front() {
+            return Some(Next::Refuse(call, refusal));
+        }
         if let Some(until) = self.breaker.open_until(now) {
-            let waiting = self.queue.pop(now, |_| false)?;
+            let waiting = self.queue.pop(|_| false)?;
             let retry_after = self.crowd(until, now);
             return Some(Next::Refuse(waiting.call, Refusal { why: Shed::BreakerOpen, retry_after }));
         }
@@ -287,17 +304,38 @@ impl<T> Front<T> {
             return None;
         }
         let is_late = self.lateness(now);
-        let waiting = self.queue.pop(now, is_late)?;
+        let waiting = self.queue.pop(is_late)?;
         let served = now + self.pace.mean().unwrap_or_default();
         if waiting.deadline.is_some_and(|deadline| served > deadline) {
             return Some(self.expire(waiting, now));
         }
-        self.enter();
+        self.enter(now);
         Some(Next::Send(waiting))
     }
 
+    /// Who is to be refused now whatever becomes of the server: who made room, or has waited until its deadline.
+    fn lapse(&mut self, now: Instant) -> Option<Next<T>> {
+        if let Some((call, refusal)) = self.evicted.pop_front() {
+            return Some(Next::Refuse(call, refusal));
+        }
+        while let Some(&(due, number)) = self.delays.first().filter(|&&(due, _)| due <= now) {
+            self.delays.remove(&(due, number));
+            if let Some((_, waiting)) = self.delayed.remove(&number) {
+                self.queue.push(number, waiting);
+            }
+        }
+        let expired = self.queue.take_expired(now)?;
+        Some(self.expire(expired, now))
+    }
+
+    /// When [`Self::lapse`] has something to do.
+    fn lapses(&self) -> Option<Instant> {
+        let delayed = self.delays.first().map(|&(due, _)| due);
+        [delayed, self.queue.first_deadline()].into_iter().flatten().min()
+    }
+
     fn expire(&mut self, waiting: Waiting<T>, now: Instant) -> Next<T> {
-        let retry_after = self.crowd(now + self.each(), now);
+        let retry_after = self.crowd(now + self.each(now), now);
         Next::Refuse(waiting.call, Refusal { why: Shed::Expired, retry_after })
     }
 
@@ -358,8 +396,9 @@ impl<T> Front<T> {
 
     /// A call is in flight that did not come through [`Self::offer`] or [`Self::next`].
     #[inline]
-    fn enter(&mut self) {
+    fn enter(&mut self, now: Instant) {
         self.in_flight += 1;
+        self.entered = now;
         self.limit.entered(self.in_flight);
     }
 
@@ -373,35 +412,28 @@ impl<T> Front<T> {
     #[inline]
     fn saw(&mut self, ending: Ending, sent: Instant, now: Instant) -> bool {
         let mut random = self.random;
-        let mut failed = false;
-        let in_flight = self.in_flight + 1;
-        let moved = match ending {
+        let (in_flight, places) = (self.in_flight + 1, self.limit.get());
+        let (seen, moved) = match ending {
             Ending::Answered(took) => {
                 if let Some(took) = took {
                     self.pace.saw(took);
                 }
-                let needed = in_flight >= self.limit.get() || !self.queue.is_empty();
-                self.limit.answered(needed, in_flight, now)
+                let needed = in_flight >= places || !self.queue.is_empty();
+                (Seen::Answer, self.limit.answered(needed, in_flight, now))
             }
             Ending::Overloaded(wait) => {
                 // With one call at a time it is no question of how many any more.
-                failed = self.limit.is_least();
+                let seen = if self.limit.is_least() { Seen::Failure } else { Seen::Answer };
                 if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
                     let until = now + wait.min(PAUSE_MAX);
                     self.paused = Some(self.paused.map_or(until, |paused| paused.max(until)));
                 }
-                self.limit.refused(in_flight, sent, now)
+                (seen, self.limit.refused(in_flight, sent, now))
             }
-            Ending::TimedOut => {
-                failed = true;
-                self.limit.timed_out(in_flight, sent, now)
-            }
-            Ending::Failed => {
-                failed = true;
-                false
-            }
+            Ending::TimedOut => (Seen::Silence, self.limit.timed_out(in_flight, sent, now)),
+            Ending::Failed => (Seen::Failure, false),
         };
-        self.breaker.record(failed, sent, now, || dice(&mut random));
+        self.breaker.record(seen, places, sent, now, || dice(&mut random));
         self.random = random;
         moved
     }
@@ -413,58 +445,6 @@ impl<T> Front<T> {
             self.paused = None;
         }
         left
-    }
-
-    /// S / C: how often a place becomes free.
-    fn each(&self) -> Duration {
-        let limit = self.limit.get();
-        self.pace.each(limit).unwrap_or_else(|| UNKNOWN.div_f64(limit as f64))
-    }
-
-    /// The target wait; none: any.
-    fn target(&self) -> Option<Duration> {
-        let Knobs { target, deadline, .. } = self.knobs;
-        let chosen = if !target.is_zero() {
-            target
-        } else if !deadline.is_zero() {
-            deadline.saturating_sub(self.pace.mean().unwrap_or_default()).mul_f64(0.9)
-        } else {
-            return None;
-        };
-        Some(chosen.max(self.each() * 2))
-    }
-
-    /// What a newcomer may expect to wait at most.
-    fn wait_max(&self) -> Duration {
-        let target = self.target().map_or(Duration::MAX, |target| target / 2);
-        match self.knobs.deadline {
-            Duration::ZERO => target,
-            deadline => target.min(deadline.saturating_sub(self.pace.long())),
-        }
-    }
-
-    /// Who has waited longer than the target.
-    fn lateness(&self, now: Instant) -> impl Fn(Instant) -> bool + use<T> {
-        let target = self.target();
-        move |since| target.is_some_and(|target| now.saturating_duration_since(since) > target)
-    }
-
-    /// How long a newcomer would wait for its turn. Before any call was answered nobody knows.
-    fn wait(&self, who: &Who, now: Instant) -> Duration {
-        // Those who were told to come later will be there.
-        let crowded = self.promised > now;
-        self.pace.each(self.limit.get()).map_or(Duration::ZERO, |each| self.queue.wait(who, crowded, each))
-    }
-
-    /// When to come again if there is room from `at` on: each who is told so is told a time of its own, as far as a minute
-    /// goes.
-    fn crowd(&mut self, at: Instant, now: Instant) -> Duration {
-        let each = self.each();
-        let last = at + CROWD_MAX;
-        let turn = at.max(self.promised) + each;
-        let turn = if turn > last { last + each.mul_f64(self.dice()) } else { turn };
-        self.promised = turn.min(last);
-        turn.saturating_duration_since(now).max(Duration::from_millis(1))
     }
 
     fn dice(&mut self) -> f64 {

@@ -7,16 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::guard::{Share, Tenant};
 
 /// How often calls of higher priorities go before one that waits.
-const PASSED_MAX: u32 = 8;
+pub(super) const PASSED_MAX: u32 = 8;
 /// What a place costs a tenant of weight 1.
 const STRIDE: u64 = 1 << 20;
-/// How many calls of a tenant the mean of its turns remembers, about.
-const MEMORY: f64 = 16.0;
 /// Accounts of tenants without a waiting call that are kept before they are looked through.
 const IDLE_ACCOUNTS: usize = 16;
 
@@ -77,9 +75,6 @@ struct Account {
     /// Whose turn it is.
     turns: BTreeMap<i64, u128>,
     longest: BTreeSet<(usize, u128)>,
-    /// When it was last served with more waiting, and how often it is, in seconds: a moving mean.
-    served: Option<Instant>,
-    every: f64,
 }
 
 /// The calls of one client.
@@ -161,7 +156,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes out who goes next. Whose turn it is goes first, unless it waits since a time that `is_late`.
-    pub(super) fn pop(&mut self, now: Instant, is_late: impl Fn(Instant) -> bool) -> Option<Waiting<T>> {
+    pub(super) fn pop(&mut self, is_late: impl Fn(Instant) -> bool) -> Option<Waiting<T>> {
         let highest = *self.classes.keys().next()?;
         let passed = self.classes.iter().filter(|(_, class)| class.passed >= PASSED_MAX);
         let chosen = passed.max_by_key(|(_, class)| class.passed).map_or(highest, |(&priority, _)| priority);
@@ -174,7 +169,7 @@ impl<T> Queue<T> {
         }
         let class = self.classes.get_mut(&chosen)?;
         let newest = class.first().is_some_and(|account| account.is_late(&self.calls, is_late));
-        let number = class.serve(newest, now)?;
+        let number = class.serve(newest)?;
         self.remove(number)
     }
 
@@ -185,13 +180,43 @@ impl<T> Queue<T> {
         account.is_some_and(|account| account.is_late(&self.calls, is_late))
     }
 
-    /// How long a newcomer would wait if a place became free once in `each`.
-    pub(super) fn wait(&self, who: &Who, crowded: bool, each: Duration) -> Duration {
-        let account = self.classes.get(&Reverse(who.share.priority)).and_then(|class| class.accounts.get(&who.tenant));
-        let within = account.map_or(1, |account| account.place(who.client, crowded));
-        let by_turns = each.saturating_mul(u32::try_from(self.place(who, crowded)).unwrap_or(u32::MAX));
-        // What its tenant had lately, if it had to wait all the time, says more than any rule.
-        by_turns.max(Duration::from_secs_f64(account.map_or(0.0, |account| account.every) * within as f64))
+    /// How many calls of its own go before a newcomer, for each unit of its tenant's weight: whoever comes later may go
+    /// between any two of them.
+    pub(super) fn ahead(&self, who: &Who, crowded: bool) -> f64 {
+        let Some(class) = self.classes.get(&Reverse(who.share.priority)) else { return 0.0 };
+        let Some(account) = class.accounts.get(&who.tenant) else { return 0.0 };
+        class.debt(account) + (account.place(who.client, crowded) - 1) as f64 / f64::from(who.share.weight.max(1))
+    }
+
+    /// Looks at each call in the order in which its tenant's are served, with [`Self::ahead`] of it: the numbers of those
+    /// of which `is_hopeless` says so, which is asked for each tenant first how fast its calls go.
+    pub(super) fn hopeless<S>(
+        &self,
+        is_late: impl Fn(Instant) -> bool,
+        mut speed: impl FnMut(&Who) -> S,
+        is_hopeless: impl Fn(&S, f64, &Waiting<T>) -> bool,
+    ) -> Vec<u64> {
+        let mut found = Vec::new();
+        for class in self.classes.values() {
+            for (_, tenant) in &class.order {
+                let Some(account) = class.accounts.get(tenant) else { continue };
+                let (debt, last) = (class.debt(account), account.len - 1);
+                let newest_first = account.is_late(&self.calls, &is_late);
+                let mut speed_of = None;
+                for (rank, line) in account.turns.values().filter_map(|client| account.lines.get(client)).enumerate() {
+                    for (round, number) in line.calls.iter().enumerate() {
+                        let Some(waiting) = self.calls.get(number) else { continue };
+                        let before = (round * account.lines.len() + rank).min(last);
+                        let before = if newest_first { last - before } else { before };
+                        let speed = speed_of.get_or_insert_with(|| speed(&waiting.who));
+                        if is_hopeless(speed, debt + before as f64 / account.weight as f64, waiting) {
+                            found.push(*number);
+                        }
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// How many places a newcomer would wait for, with its own. `crowded`: whoever is served comes again at once.
@@ -269,8 +294,12 @@ impl Class {
         if account.len == 0 {
             self.order.remove(&(account.had, tenant));
             self.weight -= account.weight;
-            (account.served, account.every) = (None, 0.0);
         }
+    }
+
+    /// What it has had beyond its share, in calls for each unit of its weight: others go first for that.
+    fn debt(&self, account: &Account) -> f64 {
+        account.had.saturating_sub(self.now) as f64 / STRIDE as f64
     }
 
     /// Whose turn it is.
@@ -279,13 +308,12 @@ impl Class {
     }
 
     /// Whose call goes next: that one is charged for it, and takes its turn.
-    fn serve(&mut self, newest: bool, now: Instant) -> Option<u64> {
+    fn serve(&mut self, newest: bool) -> Option<u64> {
         let (had, tenant) = self.order.pop_first()?;
         self.now = had;
         let account = self.accounts.get_mut(&tenant)?;
         account.had += STRIDE / account.weight;
         self.order.insert((account.had, tenant));
-        account.note(now);
         account.serve(newest)
     }
 }
@@ -328,15 +356,6 @@ impl Account {
     /// Whether the call whose turn it is waits since a time that `is_late`.
     fn is_late<T>(&self, calls: &BTreeMap<u64, Waiting<T>>, is_late: impl Fn(Instant) -> bool) -> bool {
         self.oldest().and_then(|number| calls.get(&number)).is_some_and(|waiting| is_late(waiting.entered))
-    }
-
-    /// It is served, and measured if it did not have to be waited for.
-    fn note(&mut self, now: Instant) {
-        if let Some(served) = self.served {
-            let since = now.saturating_duration_since(served).as_secs_f64();
-            self.every += (since - self.every) / MEMORY;
-        }
-        self.served = Some(now);
     }
 
     /// Whose turn it is gives one call, and waits for its next turn behind all others.

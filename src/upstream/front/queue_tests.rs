@@ -34,7 +34,7 @@ impl Line {
     }
 
     fn pop_at(&mut self, late: bool) -> Option<Waiting<u64>> {
-        self.queue.pop(self.start, |_| late)
+        self.queue.pop(|_| late)
     }
 
     /// Whose calls the next ones are.
@@ -154,14 +154,51 @@ fn a_place_counts_those_who_go_before() {
 }
 
 #[test]
-fn a_tenant_that_is_served_seldom_is_expected_to_be() {
+fn what_goes_before_a_call_are_those_of_its_tenant_and_what_that_has_had_too_much() {
     let mut line = Line::new();
-    (0..200).for_each(|_| _ = line.push(who(1, 1, 0, 1)));
-    for second in 0..100 {
-        line.queue.pop(line.start + Duration::from_secs(second), |_| false);
+    assert_eq!(line.queue.ahead(&who(1, 1, 0, 1), false), 0.0);
+    (0..8).for_each(|_| _ = line.push(who(1, 4, 0, 1)));
+    line.push(who(2, 1, 0, 2));
+    assert_eq!(line.queue.ahead(&who(1, 4, 0, 1), false), 2.0, "eight, of a weight of four");
+    assert_eq!(line.queue.ahead(&who(1, 4, 0, 5), false), 0.25, "clients take turns");
+    assert_eq!(line.queue.ahead(&who(2, 1, 0, 2), false), 1.0);
+    assert_eq!(line.queue.ahead(&who(3, 1, 0, 3), false), 0.0);
+    line.pop();
+    assert_eq!(line.queue.ahead(&who(1, 4, 0, 1), false), 2.0, "one less waits, and one more it has had");
+}
+
+#[test]
+fn all_are_looked_at_in_the_order_in_which_they_are_served() {
+    for late in [false, true] {
+        let mut line = Line::new();
+        for client in [1, 1, 2, 1, 3, 2] {
+            line.push(who(1, 1, 0, client));
+        }
+        line.push(who(2, 1, 0, 9));
+        let queue = &line.queue;
+        let seen = std::cell::RefCell::new(Vec::new());
+        let look = |tenant: &u16, ahead: f64, waiting: &Waiting<u64>| {
+            seen.borrow_mut().push((*tenant, ahead, waiting.call));
+            ahead >= 4.0
+        };
+        let mut found = queue.hopeless(|_| late, |who| who.tenant.0, look);
+        let mut seen = seen.into_inner();
+        seen.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        assert_eq!(seen.pop(), Some((2, 0.0, 7)));
+        let served: Vec<u64> =
+            std::iter::from_fn(|| line.pop_at(late)).map(|it| it.call).filter(|&it| it != 7).collect();
+        let looked: Vec<u64> = seen.iter().map(|seen| seen.2).collect();
+        found.sort_unstable();
+        let (mut first, mut last) = (looked.clone(), served[4..].to_vec());
+        first.sort_unstable();
+        last.sort_unstable();
+        assert_eq!(first, [1, 2, 3, 4, 5, 6]);
+        if late {
+            assert_eq!(found.len(), 2);
+        } else {
+            assert_eq!((looked, found), (served, last));
+        }
     }
-    let wait = line.queue.wait(&who(1, 1, 0, 1), false, Duration::from_millis(10)).as_secs_f64();
-    assert!((99.0..=101.0).contains(&wait), "{wait}: one a second, and a hundred wait");
 }
 
 #[test]

@@ -5,45 +5,45 @@ use proptest::prelude::*;
 use super::*;
 use crate::guard::{Share, Tenant};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-struct Stage {
-    front: Front<u32>,
-    now: Instant,
+pub(super) struct Stage {
+    pub(super) front: Front<u32>,
+    pub(super) now: Instant,
     next: u32,
 }
 
-fn who(tenant: u16) -> Who {
+pub(super) fn who(tenant: u16) -> Who {
     Who { tenant: Tenant(tenant), share: Share::default(), client: u128::from(tenant) }
 }
 
 impl Stage {
-    fn new(in_flight_max: usize, knobs: Knobs) -> Self {
+    pub(super) fn new(in_flight_max: usize, knobs: Knobs) -> Self {
         let now = Instant::now();
         Self { front: Front::new(in_flight_max, knobs, 1, now), now, next: 0 }
     }
 
-    fn of(in_flight_max: usize, queue_max: usize) -> Self {
+    pub(super) fn of(in_flight_max: usize, queue_max: usize) -> Self {
         Self::new(in_flight_max, Knobs { queue_max, ..Knobs::default() })
     }
 
-    fn offer(&mut self) -> Offered<u32> {
+    pub(super) fn offer(&mut self) -> Offered<u32> {
         self.offer_of(0)
     }
 
-    fn offer_of(&mut self, tenant: u16) -> Offered<u32> {
+    pub(super) fn offer_of(&mut self, tenant: u16) -> Offered<u32> {
         self.next += 1;
         self.front.offer(self.next, who(tenant), self.now)
     }
 
     #[track_caller]
-    fn goes(&mut self) {
+    pub(super) fn goes(&mut self) {
         let offered = self.offer();
         assert!(matches!(offered, Offered::Go(_)), "{offered:?}");
     }
 
     #[track_caller]
-    fn waits(&mut self) -> u64 {
+    pub(super) fn waits(&mut self) -> u64 {
         match self.offer() {
             Offered::Waits(number) => number,
             offered => panic!("{offered:?}"),
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     #[track_caller]
-    fn refused(&mut self) -> Refusal {
+    pub(super) fn refused(&mut self) -> Refusal {
         match self.offer() {
             Offered::Refused(_, refusal) => refusal,
             offered => panic!("{offered:?}"),
@@ -59,24 +59,24 @@ impl Stage {
     }
 
     /// A call that was sent a second ago ends.
-    fn ends(&mut self, ending: Ending) {
+    pub(super) fn ends(&mut self, ending: Ending) {
         self.front.left();
         self.front.saw(ending, self.now - SECOND, self.now);
     }
 
-    fn answers(&mut self) {
+    pub(super) fn answers(&mut self) {
         self.ends(Ending::Answered(Some(SECOND)));
     }
 
     /// A call is sent and answered, a second each.
-    fn serves(&mut self, calls: usize) {
+    pub(super) fn serves(&mut self, calls: usize) {
         for _ in 0..calls {
             self.goes();
             self.answers();
         }
     }
 
-    fn sent(&mut self) -> Option<u32> {
+    pub(super) fn sent(&mut self) -> Option<u32> {
         match self.front.next(self.now) {
             Some(Next::Send(waiting)) => Some(waiting.call),
             Some(next) => panic!("{next:?}"),
@@ -84,7 +84,7 @@ impl Stage {
         }
     }
 
-    fn shed(&mut self) -> Option<Shed> {
+    pub(super) fn shed(&mut self) -> Option<Shed> {
         match self.front.next(self.now) {
             Some(Next::Refuse(_, refusal)) => Some(refusal.why),
             Some(next) => panic!("{next:?}"),
@@ -139,14 +139,6 @@ fn what_cannot_be_served_in_time_is_refused_at_once() {
 }
 
 #[test]
-fn nobody_is_refused_for_a_time_that_nobody_knows() {
-    let mut stage = Stage::new(1, Knobs { queue_max: 500, ..Knobs::default() });
-    stage.goes();
-    (0..500).for_each(|_| _ = stage.waits());
-    assert_eq!(stage.refused().why, Shed::QueueFull);
-}
-
-#[test]
 fn a_call_that_has_waited_until_its_deadline_is_not_sent() {
     let mut stage = Stage::new(1, Knobs { deadline: SECOND * 5, ..Knobs::default() });
     stage.goes();
@@ -165,30 +157,32 @@ fn a_call_that_could_not_be_answered_in_time_any_more_is_not_sent() {
     stage.serves(50);
     stage.goes();
     stage.waits();
-    stage.now += SECOND * 4 + Duration::from_millis(1);
+    stage.now += SECOND * 4;
+    assert_eq!(stage.shed(), None);
+    stage.now += Duration::from_millis(50);
     stage.answers();
-    assert_eq!(stage.shed(), Some(Shed::Expired));
+    assert_eq!(stage.shed(), Some(Shed::TooLate));
 }
 
 #[test]
 fn once_the_oldest_has_waited_too_long_the_newest_go_first() {
     let mut stage = Stage::new(1, Knobs { target: SECOND * 30, ..Knobs::default() });
     stage.goes();
-    (0..4).for_each(|_| _ = stage.waits());
+    (0..3).for_each(|_| _ = stage.waits());
     stage.now += SECOND * 30;
     stage.answers();
     assert_eq!(stage.sent(), Some(2), "not longer than the target");
     stage.now += SECOND;
     assert_eq!(stage.refused().why, Shed::TooLate, "no more are let in until the old ones are gone");
     stage.answers();
-    assert_eq!(stage.sent(), Some(5));
+    assert_eq!(stage.sent(), Some(4));
 }
 
 #[test]
 fn the_target_is_never_below_twice_the_time_between_two_places() {
     let mut stage = Stage::new(2, Knobs { target: Duration::from_millis(1), ..Knobs::default() });
     stage.serves(50);
-    assert_eq!(stage.front.target(), Some(SECOND));
+    assert_eq!(stage.front.target(stage.now), Some(SECOND));
 }
 
 #[test]
@@ -241,7 +235,7 @@ fn a_pause_beyond_the_deadline_refuses_at_once_and_says_how_long() {
     stage.ends(Ending::Overloaded(Some(SECOND * 86_400)));
     let refusal = stage.refused();
     assert_eq!(refusal.why, Shed::TooLate);
-    assert!((290..300).contains(&refusal.retry_after.as_secs()), "a day is shortened: {refusal:?}");
+    assert!((290..305).contains(&refusal.retry_after.as_secs()), "a day is shortened: {refusal:?}");
     stage.now += PAUSE_MAX;
     stage.goes();
 }
@@ -289,13 +283,9 @@ fn a_server_that_refuses_even_one_call_at_a_time_is_broken() {
         stage.ends(Ending::Overloaded(None));
         stage.now += SECOND * 2;
     }
-    assert_eq!((stage.front.limit(), stage.front.breaker()), (1, BreakerState::Closed), "not twenty in ten seconds");
-    stage.now += SECOND * 10;
-    for _ in 0..20 {
-        assert_eq!(stage.front.breaker(), BreakerState::Closed);
-        stage.goes();
-        stage.ends(Ending::Overloaded(None));
-    }
+    assert_eq!((stage.front.limit(), stage.front.breaker()), (1, BreakerState::Closed), "not twenty yet");
+    stage.goes();
+    stage.ends(Ending::Overloaded(None));
     assert_eq!(stage.front.breaker(), BreakerState::Open);
 }
 

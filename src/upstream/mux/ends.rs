@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use super::pending::{Later, Pending, Work};
 use super::{CANCELLED_MAX, HAUNTS, Heard, Knobs, Mux, Own, Sink, speech};
 use crate::mcp::{Era, Parcel};
-use crate::upstream::front::Ending;
+use crate::upstream::front::{Ending, Go};
 use crate::upstream::handle::Task;
 use crate::upstream::link::{Outgoing, Purpose};
 use crate::upstream::record;
 use crate::upstream::trouble::{Trouble, TroubleKind};
+
+/// How an error is called that says that a call's time was over while it was with its server.
+const DEADLINE: &str = "deadline";
 
 impl Mux {
     /// What time brings: requests that have waited too long, and figures to be handed over.
@@ -21,8 +24,11 @@ impl Mux {
         if std::mem::take(&mut self.counted) {
             self.upstream.counts.add_uses(&mut self.uses);
         }
-        let Knobs { call, call_max, input, .. } = self.knobs;
+        let Knobs { call, call_max, input, deadline, .. } = self.knobs;
         let mut next = now + Duration::from_secs(1);
+        // Where a person is asked, nobody knows how long that takes.
+        let has_deadline = |pending: &Pending| !deadline.is_zero() && !pending.waited && pending.rounds == 0;
+        let deadline_of = |pending: &Pending| has_deadline(pending).then(|| pending.arrived + deadline);
         let late = self.pending.numbers(|pending| {
             let after = |from: Instant, limit: Duration| (!limit.is_zero()).then(|| from + limit);
             let due = match &pending.work {
@@ -30,7 +36,10 @@ impl Mux {
                 Work::Parked(parked) => Some(parked.until),
                 // Its server waits for a person.
                 Work::Call(_) if pending.asked > 0 => after(pending.heard, input),
-                Work::Call(_) => after(pending.heard, call).into_iter().chain(after(pending.since, call_max)).min(),
+                Work::Call(_) => {
+                    let call = [after(pending.heard, call), after(pending.since, call_max), deadline_of(pending)];
+                    call.into_iter().flatten().min()
+                }
             };
             let Some(due) = due else { return false };
             next = next.min(due.max(now));
@@ -43,7 +52,13 @@ impl Mux {
             let waited = self.pending.get(number).map_or(Duration::ZERO, |pending| now - pending.since);
             let work = self.pending.get(number).map(|pending| &pending.work);
             let own = matches!(work, Some(Work::Own(..)));
-            let trouble = Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()));
+            let is_over = |pending: &Pending| !own && deadline_of(pending).is_some_and(|due| due <= now);
+            let trouble = if self.pending.get(number).is_some_and(is_over) {
+                let what = format!("none within the {} ms that it may take (deadline_ms)", deadline.as_millis());
+                Trouble::new(TroubleKind::Mute, what).named(DEADLINE)
+            } else {
+                Trouble::new(TroubleKind::Mute, format!("nothing for {} ms", waited.as_millis()))
+            };
             self.fail(number, &trouble, now);
             self.forget(number, if own { now } else { now + HAUNTS });
             // Over HTTP that gives its connection back.
@@ -182,11 +197,11 @@ impl Mux {
 
     /// Keeps a call for the next link.
     pub(super) fn keep(&mut self, number: u64) {
-        if let Some(Pending { work: Work::Call(task), .. }) = self.remove(number) {
+        if let Some(Pending { work: Work::Call(task), arrived, attempts, .. }) = self.remove(number) {
             // Somebody else need not wait for that link.
             let lost = Trouble::new(TroubleKind::Lost, "its link has ended").unsent();
             if let Err(task) = self.upstream.pass_on(task, &lost, None) {
-                self.kept.push(*task);
+                self.gate.keep(Go { task, arrived, attempts });
             }
         }
     }
@@ -208,6 +223,9 @@ impl Mux {
     fn failed_as(&mut self, number: u64, pending: Pending, trouble: &Trouble, news: Option<Instant>, now: Instant) {
         let silent = !pending.told && !pending.waited && pending.rounds == 0 && !pending.repeated;
         let so_far = (pending.arrived, pending.attempts);
+        // Nobody needs the answer any more, whoever gave it.
+        let deadline = self.knobs.deadline;
+        let silent = silent && (deadline.is_zero() || now < pending.arrived + deadline);
         match pending.work {
             Work::Call(mut task) => {
                 if let (Some(sent), Some(ending)) = (news, Ending::of(trouble)) {
@@ -266,8 +284,8 @@ impl Mux {
 
     /// What is kept for the next link is refused: there is none soon.
     pub(in crate::upstream) fn drop_kept(&mut self, trouble: &Trouble) {
-        for task in std::mem::take(&mut self.kept) {
-            self.upstream.turn_down(Box::new(task), trouble, None);
+        for go in self.gate.take_kept() {
+            self.upstream.turn_down(go.task, trouble, None);
         }
         // Where clients have sessions of their own, this link is not theirs.
         if !self.upstream.per_session {

@@ -193,6 +193,124 @@ fn who_waits_for_a_link_that_does_not_come_back_is_told() {
     assert_eq!((stage.seats.taken(), stage.upstream.counts.queued.load(Relaxed)), (0, 0));
 }
 
+/// Calls take five seconds at most, from their arrival.
+fn pressed(in_flight_max: usize) -> Stage {
+    let deadline = Duration::from_secs(5);
+    let front = front::Knobs { deadline, ..front::Knobs::default() };
+    Stage::with(LEGACY, Knobs { in_flight_max, deadline, front, ..Knobs::default() }, false)
+}
+
+#[test]
+fn a_call_with_its_server_is_cut_at_its_deadline_and_the_server_told() {
+    let mut stage = pressed(20);
+    let caller = tool(&mut stage);
+    let number = stage.number();
+    // Signs of life do not help.
+    stage.says(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":1,"progressToken":{number}}}}}"#
+    ));
+    stage.passes(Duration::from_millis(4_980));
+    assert_eq!(stage.letters().len(), 0);
+    stage.passes(Duration::from_millis(20));
+    let error = stage.answer(caller.call).unwrap_err();
+    assert_eq!((&error["data"]["reason"], &error["data"]["upstream"]), (&json!("deadline"), &json!("files")));
+    assert_eq!(stage.last()["method"], "notifications/cancelled");
+    assert_eq!((&stage.last()["params"]["requestId"], stage.seats.taken()), (&json!(number), 0));
+    assert_eq!(stage.upstream.counts.limit.load(Relaxed), 16, "as silence");
+    stage.answers(number, "{}");
+    assert_eq!((stage.letters().len(), stage.strays()), (0, 0), "too late, and nobody's fault");
+    // Nor is it sent again, though it changes nothing; and what it waited for its place counts.
+    let mut stage = pressed(1);
+    let first = read(&mut stage, "a://1");
+    let _second = read(&mut stage, "a://2");
+    stage.passes(Duration::from_millis(1_000));
+    stage.answers(stage.number(), r#"{"contents":[]}"#);
+    stage.answer(first.call).unwrap();
+    stage.passes(Duration::from_millis(3_980));
+    assert_eq!(stage.letters().len(), 0);
+    stage.passes(Duration::from_millis(20));
+    assert_eq!((stage.letters().len(), sent_again(&mut stage)), (1, 0));
+}
+
+#[test]
+fn while_somebody_is_asked_no_deadline_counts() {
+    let mut stage = pressed(20);
+    let asking = crate::upstream::mux::stage::client(r#"{"elicitation":{}}"#);
+    let caller = stage.call(parcel(LEGACY), asking);
+    let params = r#"{"message":"m","requestedSchema":{"type":"object","properties":{}}}"#;
+    let number = stage.number();
+    stage.says(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{params}}}"#));
+    drop(stage.question());
+    stage.passes(Duration::from_secs(60));
+    stage.letters();
+    stage.answers(number, "{}");
+    stage.answer(caller.call).unwrap();
+}
+
+#[test]
+fn calls_in_flight_that_are_silent_until_their_deadlines_open_the_breaker() {
+    let mut stage = pressed(2);
+    for round in 0.. {
+        let callers = [tool(&mut stage), tool(&mut stage)];
+        stage.passes(Duration::from_millis(5_010));
+        let reasons: Vec<_> = stage.letters().into_iter().map(|_| "told").collect();
+        assert_eq!(reasons.len(), callers.len());
+        if stage.upstream.counts.breaker() == front::BreakerState::Open {
+            assert_eq!(round, 1, "three calls in a row, with two places");
+            break;
+        }
+    }
+}
+
+#[test]
+fn over_http_no_more_are_in_flight_than_there_are_connections() {
+    for (revision, connections, in_flight_max, sent) in [
+        (LEGACY, 2, 9, 2),
+        (LEGACY, 9, 9, 9),
+        (LEGACY, 9, 2, 2),
+        // One is for what changes.
+        (Revision::V2026_07_28, 3, 9, 2),
+        (Revision::V2026_07_28, 1, 9, 1),
+    ] {
+        let mut knobs = Knobs { in_flight_max, ..Knobs::default() };
+        knobs.limits.http_connections_max = connections;
+        let mut stage = Stage::with(revision, knobs, true);
+        let features = stage.mux.terms().features;
+        stage.mux.reopen(None, stage.now, &mut stage.sent);
+        let _callers: Vec<_> = (0..10).map(|_| tool(&mut stage)).collect();
+        let counts = &stage.upstream.counts;
+        let shown = (counts.in_flight.load(Relaxed), counts.limit.load(Relaxed), counts.queued.load(Relaxed));
+        assert_eq!(shown, (sent, sent, 10 - sent), "{connections} connections, {in_flight_max} at once");
+        assert_eq!(stage.sent.texts.iter().filter(|text| text["method"] == "tools/call").count() as u64, sent);
+        stage.mux.agreed(revision, features, false);
+        stage.mux.reopen(None, stage.now, &mut stage.sent);
+        stage.passes(Duration::from_millis(1));
+        assert_eq!(stage.upstream.counts.limit.load(Relaxed), in_flight_max as u64, "over anything else all go");
+    }
+}
+
+#[test]
+fn who_waits_for_a_link_waits_no_longer_than_its_deadline() {
+    let mut stage = pressed(1);
+    stage.sent.is_stuck = true;
+    let kept = tool(&mut stage);
+    stage.passes(Duration::from_secs(1));
+    let waits = tool(&mut stage);
+    stage.mux.end(&lost(), stage.now, &stage.sent);
+    assert_eq!((stage.letters().len(), stage.seats.taken()), (0, 2));
+    let start = stage.now - Duration::from_secs(1);
+    for (caller, arrived) in [(kept, start), (waits, stage.now)] {
+        let due = arrived + Duration::from_secs(5);
+        assert_eq!(stage.mux.gate.lapses(), Some(due));
+        stage.mux.gate.lapse(due - Duration::from_millis(1));
+        assert_eq!(stage.letters().len(), 0);
+        stage.mux.gate.lapse(due);
+        let error = stage.answer(caller.call).unwrap_err();
+        assert_eq!((&error["data"]["reason"], error["data"]["retryAfterMs"].is_u64()), (&json!("expired"), true));
+    }
+    assert_eq!((stage.seats.taken(), stage.mux.gate.lapses()), (0, None));
+}
+
 fn read(stage: &mut Stage, uri: &str) -> Caller {
     stage.call(reading(uri, LEGACY), Client::default())
 }

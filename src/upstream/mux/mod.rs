@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::front::{Gate, Go, is_queued};
-use super::handle::{Client, Errand, Task, Upstream};
+use super::handle::{Client, Errand, Upstream};
 use super::link::{Arrived, Link, Outgoing, Purpose, What};
 use super::shared::{Knobs, Shared};
 use super::trouble::{Trouble, TroubleKind};
@@ -132,8 +132,6 @@ pub(super) struct Mux {
     pub(super) changed: Topics,
     /// Resources that have changed.
     pub(super) updated: Vec<Box<str>>,
-    /// Calls that were surely not processed, for the next link.
-    pub(super) kept: Vec<Task>,
     /// Why the link is of no use any more.
     pub(super) lost: Option<Trouble>,
 }
@@ -190,7 +188,6 @@ impl Mux {
             heard: Vec::new(),
             changed: Topics::default(),
             updated: Vec::new(),
-            kept: Vec::new(),
             lost: None,
         }
     }
@@ -214,14 +211,21 @@ impl Mux {
 
     /// The link serves from now on: what was watched and kept on the last one goes on.
     pub(super) fn reopen(&mut self, level: Option<Level>, now: Instant, sink: &mut impl Sink) {
+        // Where clients have sessions of their own, each has its own connections.
+        if !self.upstream.per_session {
+            let connections = self.knobs.limits.http_connections_max;
+            // A modern server's stream of changes takes one.
+            let streams = usize::from(self.terms.revision.era() == Era::Modern);
+            self.gate.carry(if self.terms.http { connections.saturating_sub(streams) } else { usize::MAX });
+        }
         self.level = None;
         if let Some(level) = level {
             self.set_level(level, now, sink);
         }
         self.watch_again(now, sink);
-        for task in std::mem::take(&mut self.kept) {
-            self.gate.enter();
-            self.begin(Go { task: Box::new(task), arrived: now, attempts: 1 }, true, now, sink);
+        for go in self.gate.take_kept() {
+            self.gate.enter(now);
+            self.begin(go, true, now, sink);
         }
     }
 
@@ -284,6 +288,9 @@ impl Mux {
     fn begin(&mut self, go: Go, repeated: bool, now: Instant, sink: &mut impl Sink) {
         let mut pending = Pending::new(Work::Call(go.task), now);
         (pending.repeated, pending.arrived, pending.attempts) = (repeated, go.arrived, go.attempts + 1);
+        if !self.knobs.deadline.is_zero() {
+            self.next_check = self.next_check.min(go.arrived + self.knobs.deadline);
+        }
         let number = match self.pending.insert(pending) {
             Ok(number) => number,
             Err(pending) => {

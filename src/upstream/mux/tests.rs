@@ -9,7 +9,7 @@ use super::*;
 use crate::actor::Letter;
 use crate::mcp::{Entry, Level, List, Offer, Parcel};
 use crate::upstream::front;
-use crate::upstream::handle::Client;
+use crate::upstream::handle::{Client, Task};
 
 const LEGACY: Revision = Revision::V2025_11_25;
 
@@ -426,7 +426,7 @@ fn a_call_that_was_sent_is_not_sent_again_whatever_else_waits_on_the_link() {
     }
     stage.mux.end(&Trouble::new(TroubleKind::Lost, "reset"), stage.now, &stage.sent);
     assert_eq!(stage.answer(sent.call).unwrap_err()["data"]["reason"], "lost");
-    assert!(stage.mux.kept.is_empty());
+    assert!(stage.mux.gate.take_kept().is_empty());
 }
 
 #[test]
