@@ -56,7 +56,7 @@ impl Address {
         } else {
             None
         };
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = origin_form(&uri);
         let scheme = if is_secure { secure } else { plain }.to_owned();
         Ok(Self { scheme, peer: format!("{name}:{port}"), host, target, tls })
     }
@@ -70,6 +70,14 @@ impl Address {
                 Stream::Tls(Box::new(tls.map_err(|error| tls::refused(&self.peer, &error))?))
             }
         })
+    }
+}
+
+/// What of a URL stands in the first line of a request (RFC 9112, section 3.2.1): its path, `/` at least, and its query.
+pub(super) fn origin_form(uri: &Uri) -> String {
+    match uri.path_and_query().map_or("", |target| target.as_str()) {
+        target if target.starts_with('/') => target.to_owned(),
+        query => format!("/{query}"),
     }
 }
 
@@ -132,6 +140,7 @@ mod tests {
     fn a_url_is_taken_apart() {
         let of = |peer: &str, host: &str, target: &str| Ok((peer.into(), host.into(), target.into()));
         assert_eq!(parts("http://127.0.0.1:80"), of("127.0.0.1:80", "127.0.0.1", "/"));
+        assert_eq!(parts("http://x?a=b"), of("x:80", "x", "/?a=b"));
         assert_eq!(parts("http://[::1]:8000/mcp?a=b"), of("[::1]:8000", "[::1]:8000", "/mcp?a=b"));
     }
 

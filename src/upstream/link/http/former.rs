@@ -12,6 +12,7 @@ use super::order::Common;
 use super::standing::NO_LANE;
 use super::wire::Wire;
 use super::{Delivery, Endpoint, News};
+use crate::upstream::link::address::origin_form;
 use crate::upstream::trouble::{Trouble, TroubleKind};
 use crate::wire::sse::{Decoder, Step};
 
@@ -94,10 +95,11 @@ fn resolve(endpoint: &Endpoint, data: &[u8]) -> Option<Arc<str>> {
         None => {
             let path = endpoint.target.split('?').next()?;
             let (folder, _) = path.rsplit_once('/')?;
-            format!("{folder}/{text}").parse().ok()?
+            let is_query = text.starts_with('?');
+            if is_query { format!("{path}{text}") } else { format!("{folder}/{text}") }.parse().ok()?
         }
     };
-    Some(uri.path_and_query()?.as_str().into())
+    Some(origin_form(&uri).into())
 }
 
 #[cfg(test)]
@@ -115,6 +117,7 @@ mod tests {
         for (data, resolved) in [
             ("/messages?id=1", Some("/messages?id=1")),
             ("messages?id=1", Some("/a/messages?id=1")),
+            ("?id=1", Some("/a/sse?id=1")),
             ("http://127.0.0.1:9/m", Some("/m")),
             ("http://127.0.0.1:10/m", None),
             ("https://127.0.0.1:9/m", None),

@@ -48,14 +48,14 @@ pub(super) struct Read {
 
 /// Reads the head at the start of `came`; none as long as its end has not come. Interim answers are heads of their own.
 pub(super) fn read(came: &[u8]) -> Result<Option<Read>, Trouble> {
-    if !is_whole(came) {
-        return if came.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(no_http("a head without an end")) };
-    }
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut response = Response::new(&mut headers);
-    let bytes = match response.parse(came) {
+    let parsed = if is_whole(came) { response.parse(came) } else { Ok(Status::Partial) };
+    let bytes = match parsed {
         Ok(Status::Complete(bytes)) => bytes,
-        Ok(Status::Partial) => return Ok(None),
+        // Blank lines before it are read over, and are part of what it may take.
+        Ok(Status::Partial) if came.len() < HEAD_BYTES_MAX => return Ok(None),
+        Ok(Status::Partial) => return Err(no_http("a head without an end")),
         Err(error) => return Err(no_http(&error.to_string())),
     };
     let is_old = response.version == Some(0);
@@ -208,6 +208,7 @@ mod tests {
     fn a_head_without_an_end_is_refused_and_one_of_bare_line_feeds_is_not() {
         let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(HEAD_BYTES_MAX));
         assert!(read(endless.as_bytes()).is_err());
+        assert!(read(&b"\r\n".repeat(HEAD_BYTES_MAX / 2)).is_err());
         assert!(read(b"HTTP/1.1 200 OK\nContent-Length: 1\n\n").unwrap().is_some());
         assert!(read(b"SMTP ready\r\n\r\n").is_err());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::answer::{self, Body};
 use super::order::{Common, Order};
@@ -223,13 +223,13 @@ impl Lane {
     async fn stream(&self, wire: &mut Wire, decoder: &mut Decoder, number: u64) -> Result<Heard, Trouble> {
         let mut heard =
             Heard { is_answered: false, events: 0, ended: Trouble::new(TroubleKind::Lost, "the stream ended") };
+        let mut over_at = None;
         loop {
-            let piece = if heard.is_answered {
-                timeout(AFTER_ANSWER, wire.more())
+            let piece = match over_at {
+                None => wire.more().await,
+                Some(over_at) => timeout_at(over_at, wire.more())
                     .await
-                    .unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Lost, "the stream did not end")))
-            } else {
-                wire.more().await
+                    .unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Lost, "the stream did not end"))),
             };
             let mut rest = match piece {
                 Ok(Some(piece)) => piece,
@@ -254,6 +254,9 @@ impl Lane {
                     }
                     Step::Event(_) => {}
                 }
+            }
+            if heard.is_answered && over_at.is_none() {
+                over_at = Some(Instant::now() + AFTER_ANSWER);
             }
             // It may never end.
             if decoder.is_too_long() {

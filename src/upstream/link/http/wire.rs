@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::{io, mem};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
@@ -28,6 +28,8 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Bytes of a body that are taken in one turn, or a few more: who pours without end lets others have theirs in between, whose
 /// sockets and clocks are looked at only when nobody goes on at once.
 const TURN_BYTES: usize = 64 << 10;
+/// Interim answers (1xx) before an answer: more are no server's that means well.
+const INTERIM_MAX: u8 = 16;
 /// Room for one read, in bytes.
 const READ_BYTES: usize = 8 << 10;
 
@@ -43,11 +45,14 @@ pub(super) struct Wire {
 /// A connection, and how far the last answer on it was read.
 struct Open {
     stream: Stream,
+    /// What of the request was not sent yet.
+    to_send: Bytes,
     came: BytesMut,
     /// Bytes at the front of `came` that [`Wire::more`] gave away.
     given: usize,
     /// None while the head of an answer is waited for.
     body: Option<Body>,
+    interims: u8,
     keeps_alive: bool,
 }
 
@@ -84,9 +89,9 @@ impl Wire {
             None => self.dial().await.map_err(|trouble| (trouble, true))?,
         };
         let open = self.open.insert(open);
-        let mut sent = 0;
-        let came = poll_fn(|cx| open.poll_exchange(cx, &order.text, &mut sent)).await;
-        came.map_err(|trouble| (trouble, sent == 0))
+        open.begin(order);
+        let came = poll_fn(|cx| open.poll_head(cx)).await;
+        came.map_err(|trouble| (trouble, open.to_send.len() == order.text.len()))
     }
 
     /// The next piece of the answer's body; none at its end.
@@ -127,26 +132,30 @@ impl Wire {
     /// Whether there is a connection on which another request can be sent.
     fn is_good(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(open) = &mut self.open else { return false };
+        let is_over = open.body == Some(Body::Over) && open.to_send.is_empty() && open.came.len() == open.given;
         // Whatever comes unasked, be it the end, nothing good can follow.
-        open.keeps_alive
-            && open.body == Some(Body::Over)
-            && open.came.len() == open.given
-            && open.poll_read(cx).is_pending()
+        is_over && open.keeps_alive && open.poll_read(cx).is_pending()
     }
 
     async fn dial(&self) -> Result<Open, Trouble> {
         let connect = self.endpoint.connect;
         let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {connect:?}"));
         let stream = timeout(connect, self.endpoint.address.connect()).await.unwrap_or_else(|_| Err(late()))?;
-        Ok(Open { stream, came: BytesMut::new(), given: 0, body: None, keeps_alive: true })
+        let (to_send, came) = (Bytes::new(), BytesMut::new());
+        Ok(Open { stream, to_send, came, given: 0, body: None, interims: 0, keeps_alive: false })
     }
 }
 
 impl Open {
-    /// Sends what of `request` was not sent, and reads meanwhile: a server may refuse before it has heard all.
-    fn poll_exchange(&mut self, cx: &mut Context<'_>, request: &[u8], sent: &mut usize) -> Poll<Result<Head, Trouble>> {
-        (self.body, self.given) = (None, 0);
-        let unsendable = match self.poll_send(cx, request, sent) {
+    fn begin(&mut self, order: &Order) {
+        self.to_send = order.text.clone();
+        self.came.advance(mem::take(&mut self.given));
+        (self.body, self.interims) = (None, 0);
+    }
+
+    /// Sends the request, and reads meanwhile: a server may refuse before it has heard all.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Trouble>> {
+        let unsendable = match self.poll_send(cx) {
             Poll::Ready(Err(error)) => Some(error),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
@@ -155,10 +164,14 @@ impl Open {
                 self.came.advance(read.bytes);
                 match read.head.status {
                     101 => return Poll::Ready(Err(no_http("a protocol that was not asked for"))),
-                    100..=199 => continue,
+                    100..=199 if self.interims < INTERIM_MAX => {
+                        self.interims += 1;
+                        continue;
+                    }
+                    100..=199 => return Poll::Ready(Err(no_http("interim answers without an end"))),
                     _ => {}
                 }
-                self.keeps_alive = read.keeps_alive && *sent == request.len();
+                self.keeps_alive = read.keeps_alive;
                 self.body = Some(read.body);
                 return Poll::Ready(Ok(read.head));
             }
@@ -171,11 +184,11 @@ impl Open {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>, request: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
-        while *sent < request.len() {
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, &request[*sent..]))? {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.to_send.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.to_send))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => *sent += written,
+                written => self.to_send.advance(written),
             }
         }
         Pin::new(&mut self.stream).poll_flush(cx)
@@ -184,6 +197,8 @@ impl Open {
     /// Whether there is another piece of the body: `given` bytes at the front of `came`.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Trouble>> {
         self.came.advance(mem::take(&mut self.given));
+        // It may wait for the rest of the request before it goes on; if that cannot be sent, reading tells.
+        let _ = self.poll_send(cx);
         loop {
             let Some(body) = &mut self.body else { return Poll::Ready(Err(lost("the answer has no head"))) };
             match body.step(&mut self.came)? {
