@@ -74,7 +74,7 @@ pub(super) async fn attend(
     let mut turns = Turns::default();
     loop {
         upstream.door().quiet();
-        let now = Instant::now();
+        let mut now = Instant::now();
         while let Some(errand) = upstream.door().collect() {
             match route(sessions, gate, errand, now) {
                 Some(errand @ Errand::Call(_)) => refuse(upstream, errand, &trouble, Some(SOON)),
@@ -87,7 +87,11 @@ pub(super) async fn attend(
                 // About what the last link has taken along, or told the next one anyway.
                 Some(_) | None => {}
             }
-            turns.pass().await;
+            if turns.pass().await {
+                upstream.ring();
+                now = Instant::now();
+                break;
+            }
         }
         let due = release(sessions, gate, now);
         tokio::select! {

@@ -90,7 +90,7 @@ pub(super) struct Life {
     /// Where each client has a session of its own.
     sessions: Option<Sessions>,
     /// Since when the last link has served, if it came so far.
-    serving: Option<Instant>,
+    pub(super) serving: Option<Instant>,
 }
 
 impl Life {
@@ -271,7 +271,12 @@ impl Life {
                 if let Some(errand) = route(&mut self.sessions, &mut self.mux.gate, errand, now) {
                     self.mux.handle_errand(errand, now, link);
                 }
-                turns.pass().await;
+                if turns.pass().await {
+                    // The link is heard before what may have come meanwhile.
+                    door.ring();
+                    now = Instant::now();
+                    break;
+                }
             }
             release(&mut self.sessions, &mut self.mux.gate, now);
             self.hear(link, now);
@@ -343,7 +348,12 @@ impl Life {
         trouble: &Trouble,
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
-        let Some(door) = self.door.clone().filter(|_| self.mux.is_watched()) else { return false };
+        let Some(door) = self.door.clone().filter(|_| self.mux.is_watched()) else {
+            if let Some(errand) = self.first.take() {
+                refuse(&self.upstream, errand, trouble, None);
+            }
+            return false;
+        };
         let until = Instant::now() + pauses.after(self.serving.map(|since| since.elapsed()), trouble);
         // Those who came while it was connected to in vain.
         while let Some(errand) = self.first.take().or_else(|| door.collect()) {
@@ -408,7 +418,7 @@ impl Life {
         }
         let mut turns = Turns::default();
         loop {
-            let now = Instant::now();
+            let mut now = Instant::now();
             let left = until.saturating_duration_since(now);
             if left.is_zero() {
                 return;
@@ -420,7 +430,11 @@ impl Life {
                 {
                     refuse(&self.upstream, errand, trouble, Some(left));
                 }
-                turns.pass().await;
+                if turns.pass().await {
+                    self.upstream.ring();
+                    now = Instant::now();
+                    break;
+                }
             }
             let due = release(&mut self.sessions, &mut self.mux.gate, now);
             tokio::select! {

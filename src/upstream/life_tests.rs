@@ -51,14 +51,19 @@ impl House {
     }
 
     fn call(&self, number: u64, client: u128) -> crate::actor::CancelHandle {
+        let (errand, cancel) = self.errand(number, client);
+        self.upstream.post(errand);
+        cancel
+    }
+
+    fn errand(&self, number: u64, client: u128) -> (Errand, crate::actor::CancelHandle) {
         let server = Arc::clone(&self.upstream) as Arc<dyn Serves>;
         let (ticket, cancel) = Ticket::new(Arc::clone(&self.inbox), Key::from_bits(1), number, server);
         let mut parcel = stage::parcel(Revision::V2025_11_25);
         parcel.params = format!(r#""name":"echo","arguments":{{"text":"{number}"}}"#).into();
         let client = Client { id: client, ..stage::client("{}") };
         let place = self.seats.take().expect("a place");
-        self.upstream.post(Errand::Call(Box::new(Task::new(parcel, ticket, place, client))));
-        cancel
+        (Errand::Call(Box::new(Task::new(parcel, ticket, place, client))), cancel)
     }
 
     async fn answer(&self) -> (u64, Result<Value, Value>) {
@@ -401,4 +406,42 @@ async fn who_waits_for_a_place_is_told_at_its_deadline_though_the_link_is_being_
     let second = tokio::time::timeout(Duration::from_secs(10), house.answer()).await.expect("not after the link");
     assert_eq!((second.0, &second.1.unwrap_err()["data"]["reason"]), (2, &json!("expired")));
     assert_eq!(house.seats.taken(), 0);
+}
+
+/// Others post as much as is run, and all of it is refused: nothing of it waits to be sent.
+#[tokio::test]
+async fn a_link_is_heard_though_the_door_is_never_empty() {
+    let (address, _) = server(false, echo).await;
+    let house = House::new(address, Knobs { in_flight_max: 1, ..quick() }, false);
+    house.offer().await;
+    let _first = house.call(0, 1);
+    let (mut number, until) = (0, Instant::now() + Duration::from_secs(30));
+    loop {
+        assert!(Instant::now() < until, "no answer behind {number} others");
+        while house.seats.taken() < 1_000 {
+            number += 1;
+            drop(house.call(number, 1));
+        }
+        while house.inbox.waiting() > 0 {
+            if let (0, answer) = house.answer().await {
+                assert_eq!(answer.expect("a result")["text"], "0");
+                return;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_came_in_vain_behind_the_last_resource_is_refused_by_name() {
+    let house = House::new("127.0.0.1:1".into(), quick(), true);
+    let shared = stage::shared(|_, _| {}, |_| {});
+    let (upstream, target) = (Arc::clone(&house.upstream), Target::Tcp("127.0.0.1:1".into()));
+    let mut life = Life::private(upstream, target, quick(), shared, stage::client("{}"), (1, 0), Arc::default());
+    let (errand, _cancel) = house.errand(1, 7);
+    life.first = Some(errand);
+    let trouble = Trouble::new(TroubleKind::Refused, "nobody is there");
+    assert!(!life.rest(&mut Pauses::new(&quick()), &trouble, &mut house.stop.subscribe()).await);
+    drop(life);
+    assert_eq!(house.answer().await.1.expect_err("nobody is there")["data"]["reason"], "refused");
 }

@@ -261,14 +261,19 @@ fn left() -> Trouble {
 /// One session's life. Boxed, as it is part of a life that may have sessions.
 fn session(mut life: Life, mut stop: watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = Ended> + Send>> {
     Box::pin(async move {
-        let mut pauses = Pauses::new(&life.knobs);
+        let (mut pauses, mut is_told) = (Pauses::new(&life.knobs), false);
         let why = loop {
             let why = life.once(Duration::ZERO, &mut stop).await.err();
             life.mux.drop_kept(&why.clone().unwrap_or_else(left));
             let Some(why) = why else { break None };
             if why.kind != TroubleKind::Lost {
                 let name = &*life.upstream.name;
-                tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
+                // While the server is away, each retry of each client fails.
+                if std::mem::replace(&mut is_told, true) && life.serving.is_none() {
+                    tracing::debug!(upstream = name, why = %why, "a client's own session has failed again");
+                } else {
+                    tracing::warn!(upstream = name, why = %why, "a client's own session has failed");
+                }
             }
             if !life.rest(&mut pauses, &why, &mut stop).await {
                 break Some(why);

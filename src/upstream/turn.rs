@@ -16,12 +16,16 @@ pub(super) const LONG_CALLS: usize = 256;
 pub(super) struct Turns(u32);
 
 impl Turns {
-    /// One more has been run; once in a while others have their turn. Cancel-safe.
-    pub(super) async fn pass(&mut self) {
+    /// One more has been run; once in a while others have their turn, and then it is true: they may have brought as many
+    /// errands, and whoever runs those first comes to nothing else. Cancel-safe.
+    #[must_use]
+    pub(super) async fn pass(&mut self) -> bool {
         self.0 = (self.0 + 1) % ERRANDS;
-        if self.0 == 0 {
+        let is_over = self.0 == 0;
+        if is_over {
             yield_now().await;
         }
+        is_over
     }
 }
 
@@ -50,9 +54,11 @@ mod tests {
             }
         });
         let mut mine = Turns::default();
+        let mut over = 0;
         for _ in 0..ERRANDS * 10 {
-            mine.pass().await;
+            over += u32::from(mine.pass().await);
         }
+        assert_eq!(over, 10);
         assert_eq!(turns.load(Ordering::Relaxed), 10);
     }
 
