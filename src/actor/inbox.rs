@@ -39,7 +39,7 @@ pub enum Word {
     /// It asks something that belongs to none of the client's calls.
     Ask(Box<Question>),
     /// It takes back what it has asked, for a call or for none; `reason` is a raw JSON string.
-    TakeBack { question: QuestionName, reason: Option<Box<str>> },
+    TakeBack { question: QuestionName, reason: Option<Box<str>>, unread: Unread },
     /// A notification, a whole JSON-RPC text; with a level, for clients that want to hear so much. Which levels there are is
     /// the tenants' affair: a greater one matters more.
     Notice { message: Vec<u8>, level: Option<u8>, unread: Unread },
@@ -113,7 +113,8 @@ pub enum Order {
 ///
 /// It needs no bound of its own: an answer is posted by a [`super::Ticket`], tickets are bounded by the calls in
 /// flight, and a ticket lets only [`super::Ticket::UNREAD_MAX`] letters wait besides, as an [`Unread`] does of those
-/// that belong to no call; news are coalesced by whoever spreads them.
+/// that belong to no call; whoever asks bounds what waits for a reply, and asks no more while as many of what it has
+/// taken back are [`Unread`]; news are coalesced by whoever spreads them.
 pub struct Inbox {
     mail: SegQueue<Mail>,
     waker: mio::Waker,

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Answer, Inbox, Letter, Mail, Question, QuestionName, Word};
+use super::{Answer, Inbox, Letter, Mail, Question, QuestionName, Unread, Word};
 use crate::pool::Key;
 
 /// Moved to whoever serves a call. [`Self::settle`] consumes it; dropping it answers [`Answer::Abandoned`], so that no
@@ -148,9 +148,10 @@ impl Ticket {
         self.inbox.post(Mail::Letter(self.to, Letter::Ask { call: self.call, question: question.into() }));
     }
 
-    /// Takes back what was asked; `reason` is a raw JSON string.
-    pub fn take_back(&self, question: QuestionName, reason: Option<Box<str>>) {
-        self.inbox.post(Mail::Letter(self.to, Letter::Word(Word::TakeBack { question, reason })));
+    /// Takes back what was asked; `reason` is a raw JSON string. `unread` is dropped when that is read: whoever asks does
+    /// not ask anew while too many are not.
+    pub fn take_back(&self, question: QuestionName, reason: Option<Box<str>>, unread: Unread) {
+        self.inbox.post(Mail::Letter(self.to, Letter::Word(Word::TakeBack { question, reason, unread })));
     }
 
     fn post_on_the_way(&self, letter: Letter) {

@@ -52,7 +52,7 @@ impl Mcp {
     fn hear(&mut self, talk: &mut Talk<'_, Guest>, word: Word) {
         match word {
             Word::Ask(question) => self.ask(talk, None, *question),
-            Word::TakeBack { question, reason } => {
+            Word::TakeBack { question, reason, .. } => {
                 let calls = talk.caller.active.as_mut().map(|active| &mut active.calls);
                 if let Some(number) = calls.and_then(|calls| calls.take_back(&question)) {
                     talk.say(|_, out| answer::cancelled(out, number, reason.as_deref()));

@@ -55,7 +55,8 @@ impl Mux {
             let method = crate::mcp::fault::excerpt(method);
             (METHOD_NOT_FOUND, format!("Method not found: {method}; no client of this gateway has it in this revision"))
         })?;
-        if self.asked.len() >= ASKED_MAX {
+        // What is taken back makes room for the next question before anybody has read either.
+        if self.asked.len() >= ASKED_MAX || self.taken_back.mark().is_none() {
             return Err(full());
         }
         let Some(owner) = self.owner(on, now) else { return self.ask_client(id, method, params, needed, now) };
@@ -196,16 +197,16 @@ impl Mux {
 
     /// Tells a legacy client that it need not reply any more.
     pub(super) fn tell_taken_back(&self, number: u64, reason: Option<&str>) {
-        let (question, reason) = (self.question_name(number), reason.map(Into::into));
+        let (question, reason, unread) = (self.question_name(number), reason.map(Into::into), self.taken_back.clone());
         match self.asked.get(number).map(|asked| asked.call) {
             Some(Some(call)) => {
                 if let Some(Pending { work: Work::Call(task), .. }) = self.pending.get(call) {
-                    task.ticket.take_back(question, reason);
+                    task.ticket.take_back(question, reason, unread);
                 }
             }
             Some(None) => {
                 if let Some(client) = &self.terms.private {
-                    (self.shared.say)(client.id, Word::TakeBack { question, reason });
+                    (self.shared.say)(client.id, Word::TakeBack { question, reason, unread });
                 }
             }
             None => {}

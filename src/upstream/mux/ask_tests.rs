@@ -126,7 +126,7 @@ fn a_server_that_asks_and_reads_no_answer_is_given_up_and_one_that_reads_is_not(
 /// What a client or the session was told is taken back: the raw reason, if it is this question.
 fn taken_back(word: &Word, asked: &crate::actor::Question) -> Option<Box<str>> {
     match word {
-        Word::TakeBack { question, reason } if asked.is(question) => reason.clone(),
+        Word::TakeBack { question, reason, .. } if asked.is(question) => reason.clone(),
         _ => None,
     }
 }
@@ -173,6 +173,31 @@ fn what_a_server_takes_back_is_taken_back_from_whoever_was_asked() {
             [(7, word)] => assert!(taken_back(word, &question).is_some()),
             _ => panic!("one word"),
         }
+    }
+}
+
+#[test]
+fn a_server_that_asks_and_takes_back_without_end_is_refused_until_that_is_read() {
+    let most = 2 * crate::actor::Ticket::UNREAD_MAX as usize;
+    let ask = r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#;
+    let flood = |stage: &mut Stage| {
+        for _ in 0..1_000 {
+            stage.says(ask);
+            stage.says(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#);
+        }
+        assert!(stage.last()["error"]["message"].as_str().is_some_and(|message| message.contains("Too many")));
+    };
+    let mut stage = stage();
+    let _waits = stage.call(parcel(LEGACY), client(r#"{"roots":{}}"#));
+    for _ in 0..2 {
+        flood(&mut stage);
+        // They are read, and there is room again.
+        assert_eq!(stage.letters().len(), most);
+    }
+    let mut stage = Stage::of_one(LEGACY, client(r#"{"roots":{}}"#));
+    for _ in 0..2 {
+        flood(&mut stage);
+        assert_eq!(std::mem::take(&mut *stage.unowned.lock().unwrap()).len(), most);
     }
 }
 

@@ -113,6 +113,8 @@ pub(super) struct Mux {
     later: Vec<Later>,
     /// What the one client behind the server was told outside of its calls and has not read.
     unread: Unread,
+    /// What clients were told is taken back, and have not read.
+    taken_back: Unread,
     /// Bytes of answers to the server's own requests since it has last taken what waits.
     unheard: usize,
     /// The text that is being written.
@@ -178,6 +180,7 @@ impl Mux {
             haunted_until: now,
             later: Vec::new(),
             unread: Unread::default(),
+            taken_back: Unread::default(),
             unheard: 0,
             text: Vec::new(),
             uses: Uses::default(),
