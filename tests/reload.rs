@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use lakh::admin::Unreloaded;
 use lakh::config::Config;
+use lakh::guard::TenantConfig;
 use lakh::tree::{Ground, Tree};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -246,6 +247,21 @@ fn log_directives_are_in_force_unless_they_are_none() {
     wanted.lock().expect("whole").log = "bad".into();
     assert_eq!(tree.reload(), Err(Unreloaded::Refused("no directive".into())));
     assert_eq!(*heard.lock().expect("whole"), ["debug", "bad"]);
+    // What is refused behind them takes them back: more tenants have come and gone than can be told apart.
+    let tenants = |from: u32| (from..from + 40_000).map(|name| (name.to_string(), TenantConfig::default())).collect();
+    {
+        let mut config = wanted.lock().expect("whole");
+        (config.log, config.tenants) = ("debug".into(), tenants(0));
+        config.plans.entry("default".into()).or_default();
+    }
+    tree.reload().expect("so many can");
+    {
+        let mut config = wanted.lock().expect("whole");
+        (config.log, config.tenants) = ("trace".into(), tenants(40_000));
+    }
+    let refused = tree.reload();
+    assert!(matches!(&refused, Err(Unreloaded::Refused(why)) if why.contains("tenants")), "{refused:?}");
+    assert_eq!(*heard.lock().expect("whole"), ["debug", "bad", "trace", "debug"]);
 }
 
 #[test]

@@ -77,7 +77,15 @@ impl Reloader {
             relog(&wanted.log).map_err(Unreloaded::Refused)?;
             next.log.clone_from(&wanted.log);
         }
-        let gone = self.house.follow(&next.guard, roster).map_err(|error| Unreloaded::Refused(error.to_string()))?;
+        let gone = self.house.follow(&next.guard, roster).map_err(|error| {
+            // Who refuses has changed nothing.
+            if let Some(relog) = self.ground.relog.as_ref().filter(|_| next.log != in_force.log)
+                && let Err(why) = relog(&in_force.log)
+            {
+                tracing::error!(why, "the log directives from before are not taken back");
+            }
+            Unreloaded::Refused(error.to_string())
+        })?;
         for tenant in gone {
             tracing::warn!(tenant, "is no tenant any more; for its clients who are in, `plans.default` is in force");
         }
@@ -85,8 +93,10 @@ impl Reloader {
         self.profiler.lock().unwrap_or_else(PoisonError::into_inner).follow(&next.monitor);
         told.left = wanted.difference(&next);
         told.applied = next.difference(&in_force).into_iter().filter(|knob| !knob.starts_with("upstreams.")).collect();
-        told.upstreams = self.upstreams.apply(&next, ones).map_err(Unreloaded::Broken)?;
+        let applied = self.upstreams.apply(&next, ones);
+        // Also if an upstream could not be started: all else is in force, and the next reload tries that one again.
         *in_force = next;
+        told.upstreams = applied.map_err(Unreloaded::Broken)?;
         for knob in &told.left {
             tracing::warn!(knob, "has changed; it is in force after a restart");
         }

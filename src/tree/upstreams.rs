@@ -137,20 +137,29 @@ impl Upstreams {
         self.end(&leaving);
         let mut changes = Changes::default();
         changes.removed.extend(leaving.iter().map(|living| living.one.name.clone()));
-        let mut living = Vec::new();
+        let (mut living, mut failed) = (Vec::new(), None);
         for (one, handle) in ones.iter().zip(handles) {
             if let Some(kept) = find(one) {
                 living.push(Arc::clone(kept));
                 continue;
             }
+            let started = match self.start(one.clone(), Arc::clone(&handle)) {
+                Ok(started) => started,
+                Err(why) => {
+                    // Nobody will serve those who come by the catalogue's older state.
+                    handle.close();
+                    failed.get_or_insert(why);
+                    continue;
+                }
+            };
             match changes.removed.iter().position(|name| *name == one.name) {
                 Some(at) => changes.restarted.push(changes.removed.remove(at)),
                 None => changes.added.push(one.name.clone()),
             }
-            living.push(Arc::new(self.start(one.clone(), handle)?));
+            living.push(Arc::new(started));
         }
         *self.living() = living;
-        Ok(changes)
+        failed.map_or(Ok(changes), Err)
     }
 
     fn start(&self, one: One, handle: Arc<Upstream>) -> Result<Living, String> {

@@ -374,7 +374,7 @@ impl Upstream {
     }
 
     /// Its task has ended for good: who posts something now has an older directory, and is refused like all who wait.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.door.close();
         self.turn_away();
         // They know it, too: nobody would be let go of.
