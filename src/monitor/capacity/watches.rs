@@ -26,7 +26,8 @@ pub struct AlarmsConfig {
     /// Calls that wait for a place at an upstream, over all of them.
     pub queued: Vec<u64>,
     /// Below so many of the lists and of the reads that may share an answer (`resources/read`, tools that are read-only and
-    /// idempotent), those that cost no call of their own, in percent; judged from 1,000 of them within the window on.
+    /// idempotent), those that cost no call of their own, in percent; judged from 1,000 of them within the window on. Answers are not
+    /// cached yet: reads that are all different share none, and where that is as it should be, `[]` is no alarm of them.
     pub cache_hits_percent: Vec<u64>,
     /// How far on the good side of its level a figure must be to clear it, in percent of the level.
     pub clear_margin_percent: u64,
