@@ -1,5 +1,8 @@
 //! Servers that ask: the question reaches the client of the call, and its reply the server, or both are told why not.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::peer::http::Http;
@@ -95,6 +98,8 @@ fn a_question_of_no_call_comes_on_the_stream_of_the_session() {
         serde_json::from_str::<serde_json::Value>(text_of(&told)).expect("JSON")["unowned"].clone()
     };
     client.post(&call(1, "ask", &json!({"later":0})));
+    // It is asked meanwhile: with a call on its way it would be asked on that one's stream.
+    sleep(Duration::from_millis(300));
     assert!(eventually(|| unowned(&mut client)[0]["code"] == -32603), "no stream, nobody to ask");
     let mut stream = client.sibling();
     assert!(stream.get("").is_stream());
