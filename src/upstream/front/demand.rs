@@ -11,8 +11,9 @@ use crate::guard::Tenant;
 const WINDOW: Duration = Duration::from_secs(5);
 /// A rate is never taken from less: one call just now is no flood.
 const LEAST: Duration = Duration::from_millis(100);
-/// How often the tenants are put in order anew.
+/// How often the tenants are put in order anew; with many of them a little more seldom, as it takes longer.
 const FRESH: Duration = Duration::from_millis(50);
+const FRESH_EACH: Duration = Duration::from_micros(20);
 
 /// Calls that came while there was little room, by tenant.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(super) struct Demand {
     /// When the current window began, and when the one before it did.
     began: Instant,
     before: Instant,
-    /// By priority, those that ask least for their weight first; as of `fresh`.
-    classes: BTreeMap<Reverse<u8>, Vec<Rate>>,
+    /// By priority, as of `fresh`.
+    classes: BTreeMap<Reverse<u8>, Class>,
     fresh: Option<Instant>,
     /// There is room enough: what was asked before says nothing of what comes.
     is_calm: bool,
@@ -33,15 +34,33 @@ struct Asked {
     weight: u16,
     now: u32,
     before: u32,
+    /// Its place in its class, as of `fresh`; none if it was not there.
+    rank: Option<usize>,
+}
+
+/// The tenants of one priority, those that ask least for their weight first.
+#[derive(Debug, Default)]
+struct Class {
+    rates: Vec<Rate>,
+    /// What all ask for.
+    all: Sum,
 }
 
 /// What one tenant asks for.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     tenant: Tenant,
-    weight: f64,
+    own: Sum,
+    /// Of those that ask less for their weight.
+    less: Sum,
+}
+
+/// What some tenants ask for together.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sum {
     /// Calls a second.
     rate: f64,
+    weight: f64,
 }
 
 impl Demand {
@@ -73,6 +92,7 @@ impl Demand {
         if since < WINDOW {
             return;
         }
+        self.fresh = None;
         // After a quiet time, what was before says nothing.
         let is_old = since >= WINDOW * 2;
         self.asked.retain(|_, asked| {
@@ -86,28 +106,21 @@ impl Demand {
     /// Calls a second that a tenant gets for each unit of its weight if it always has one waiting, where the server takes
     /// `served` a second in all: what is left when all others get what they ask for, or as much for theirs.
     pub(super) fn left_to(&mut self, priority: u8, tenant: Tenant, weight: u16, served: f64, now: Instant) -> f64 {
-        if self.fresh.is_none_or(|fresh| now.saturating_duration_since(fresh) >= FRESH) {
+        let many = u32::try_from(self.asked.len()).unwrap_or(u32::MAX);
+        let often = FRESH.max(FRESH_EACH.saturating_mul(many));
+        if self.fresh.is_none_or(|fresh| now.saturating_duration_since(fresh) >= often) {
             self.refresh(now);
         }
-        let sum = |rates: &Vec<Rate>| rates.iter().map(|rate| rate.rate).sum::<f64>();
-        let higher: f64 = self.classes.range(..Reverse(priority)).map(|(_, rates)| sum(rates)).sum();
+        let higher: f64 = self.classes.range(..Reverse(priority)).map(|(_, class)| class.all.rate).sum();
         let is_last = self.classes.range(Reverse(priority)..).all(|(&of, _)| of == Reverse(priority));
         let passed = f64::from(PASSED_MAX);
         let mut left = (served - higher).max(served / (passed + 1.0));
         if !is_last {
             left *= passed / (passed + 1.0);
         }
-        let others = self.classes.get(&Reverse(priority)).map_or(&[][..], |rates| rates);
-        let others = || others.iter().filter(|other| other.tenant != tenant);
-        let mut weights = f64::from(weight.max(1)) + others().map(|other| other.weight).sum::<f64>();
-        for other in others() {
-            if other.rate / other.weight >= left / weights {
-                break;
-            }
-            left -= other.rate;
-            weights -= other.weight;
-        }
-        left / weights
+        let left = Sum { rate: left, weight: f64::from(weight.max(1)) };
+        let Some(class) = self.classes.get(&Reverse(priority)) else { return left.level() };
+        class.leaves(left, self.asked.get(&(priority, tenant)).and_then(|asked| asked.rank))
     }
 
     fn refresh(&mut self, now: Instant) {
@@ -116,13 +129,61 @@ impl Demand {
         let since = now.saturating_duration_since(self.before).max(LEAST).as_secs_f64();
         for (&(priority, tenant), asked) in &self.asked {
             let rate = f64::from(asked.now.saturating_add(asked.before)) / since;
-            let weight = f64::from(asked.weight);
-            self.classes.entry(Reverse(priority)).or_default().push(Rate { tenant, weight, rate });
+            let own = Sum { rate, weight: f64::from(asked.weight) };
+            let rates = &mut self.classes.entry(Reverse(priority)).or_default().rates;
+            rates.push(Rate { tenant, own, less: Sum::default() });
         }
-        for rates in self.classes.values_mut() {
-            rates.sort_by(|one, other| (one.rate / one.weight).total_cmp(&(other.rate / other.weight)));
+        for (&Reverse(priority), class) in &mut self.classes {
+            class.rates.sort_by(|one, other| one.own.level().total_cmp(&other.own.level()));
+            for (rank, rate) in class.rates.iter_mut().enumerate() {
+                rate.less = class.all;
+                class.all = class.all.and(rate.own);
+                if let Some(asked) = self.asked.get_mut(&(priority, rate.tenant)) {
+                    asked.rank = Some(rank);
+                }
+            }
         }
         self.fresh = Some(now);
+    }
+}
+
+impl Class {
+    /// Calls a second for each unit of weight that are left of `left`, where `weight` is that of the one that takes it, which
+    /// is at `rank` itself: each of the others that asks for less than that level gets what it asks for.
+    fn leaves(&self, left: Sum, rank: Option<usize>) -> f64 {
+        let own = rank.and_then(|rank| self.rates.get(rank)).map_or(Sum::default(), |rate| rate.own);
+        let level = |less: Sum| {
+            let weight = left.weight + self.all.weight - own.weight - less.weight;
+            Sum { rate: left.rate - less.rate, weight }.level()
+        };
+        // The others, by their place among themselves; and what those ask for that are before it.
+        let skips = |at: usize| rank.is_some_and(|rank| at >= rank);
+        let less = |at: usize| {
+            let sum = self.rates.get(at + usize::from(skips(at))).map_or(self.all, |rate| rate.less);
+            if skips(at) { sum.without(own) } else { sum }
+        };
+        let (mut low, mut high) = (0, self.rates.len() - usize::from(rank.is_some()));
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let asks = self.rates.get(middle + usize::from(skips(middle))).map_or(0.0, |rate| rate.own.level());
+            // From the first one on that asks for as much, all do.
+            if asks >= level(less(middle)) { high = middle } else { low = middle + 1 }
+        }
+        level(less(low))
+    }
+}
+
+impl Sum {
+    fn level(self) -> f64 {
+        self.rate / self.weight
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { rate: self.rate + other.rate, weight: self.weight + other.weight }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self { rate: self.rate - other.rate, weight: self.weight - other.weight }
     }
 }
 
@@ -198,5 +259,34 @@ mod tests {
         let (mut demand, now) = demand(&[(1, 0, 100)], 0);
         demand.asked(&Who { tenant: Tenant(3), ..Who::default() }, now);
         about(left(&mut demand, (0, 0, 1), now), 90.0);
+    }
+
+    #[test]
+    fn the_level_is_found_as_if_one_after_another_were_asked() {
+        for round in 0..200_u16 {
+            let some = |tenant: u16, most: u32| (u32::from(tenant) * 37 + u32::from(round) * 11) * 7_919 % most;
+            let mut demand = Demand::new(Instant::now());
+            let now = demand.began + Duration::from_secs(1);
+            let count = round % 9;
+            for tenant in 0..count {
+                let share = Share { weight: 1 + some(tenant, 3) as u16, priority: 0 };
+                let who = Who { tenant: Tenant(tenant), share, client: 0 };
+                (0..=some(tenant, 60)).for_each(|_| demand.asked(&who, now - Duration::from_millis(500)));
+            }
+            for tenant in 0..=count {
+                let weight = 1 + some(tenant, 3) as u16;
+                let got = left(&mut demand, (0, tenant, weight), now);
+                let mut others: Vec<_> = demand.classes.values().flat_map(|class| &class.rates).collect();
+                others.retain(|other| other.tenant != Tenant(tenant));
+                let weights = others.iter().map(|other| other.own.weight).sum::<f64>();
+                let (mut rate, mut weights) = (100.0, f64::from(weight) + weights);
+                for Rate { own, .. } in others {
+                    if own.level() < rate / weights {
+                        (rate, weights) = (rate - own.rate, weights - own.weight);
+                    }
+                }
+                assert!((got - rate / weights).abs() < 1e-6, "{got}, not {}, of {tenant} in {round}", rate / weights);
+            }
+        }
     }
 }
