@@ -131,6 +131,8 @@ pub struct Task {
     pub client: Client,
     /// Where clients have sessions of their own: the place that it has at the upstream.
     pub permit: Option<Permit>,
+    /// When it came to the first upstream that was asked.
+    pub arrived: Option<Instant>,
     /// Who has not served it so far.
     pub passed: Option<Box<Passed>>,
     /// Who else gets its answer.
@@ -143,7 +145,7 @@ impl Task {
     /// A call that comes from its client.
     #[must_use]
     pub const fn new(parcel: Parcel, ticket: Ticket, place: Seat, client: Client) -> Self {
-        Self { parcel, ticket, place, client, permit: None, passed: None, lead: None, is_alone: false }
+        Self { parcel, ticket, place, client, permit: None, arrived: None, passed: None, lead: None, is_alone: false }
     }
 
     /// Answers it, and all who wait for the same.

@@ -110,8 +110,8 @@ impl Sessions {
         }
     }
 
-    fn send(&mut self, Go { mut task, arrived, .. }: Go) {
-        task.permit = Some(Permit::new(Arc::clone(&self.upstream), arrived));
+    fn send(&mut self, Go { mut task, .. }: Go) {
+        task.permit = Some(Permit::new(Arc::clone(&self.upstream)));
         // A call is never for the shared session.
         self.route(Errand::Call(task));
     }

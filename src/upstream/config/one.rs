@@ -120,6 +120,7 @@ impl Config {
             front: front::Knobs {
                 queue_max: self.queue_max,
                 deadline: Duration::from_millis(if self.deadline_ms == 0 { self.call_ms } else { self.deadline_ms }),
+                is_whole: self.deadline_ms > 0,
                 target: Duration::from_millis(self.queue_target_ms),
                 breaker_ratio_percent: self.breaker_ratio_percent,
                 breaker_calls_min: self.breaker_calls_min,

@@ -156,3 +156,89 @@ fn a_server_that_turns_slow_opens_the_breaker_though_few_calls_are_tried() {
         assert!(timeouts <= 40, "{timeouts} with {places} places");
     }
 }
+
+#[test]
+fn a_cut_says_something_of_the_server_only_if_that_had_the_call_for_long() {
+    // Calls of half a second to one and a half; two seconds from arrival to answer.
+    let knobs = Knobs { deadline: SECOND * 2, ..Knobs::default() };
+    let mut stage = Stage::new(100, knobs);
+    let some = |call: u32| SECOND * (50 + call * 37 % 100) / 100;
+    for call in 0..100 {
+        stage.goes();
+        stage.front.left();
+        stage.front.saw(Ending::Answered(Some(some(call))), stage.now, stage.now);
+    }
+    let cut = |stage: &mut Stage, had: Duration| {
+        stage.front.left();
+        stage.front.saw(Ending::Cut, stage.now - had, stage.now);
+    };
+    // They had waited for their places: the server had them no longer than others.
+    for call in 0..1_000 {
+        stage.now += SECOND / 100;
+        (0..2).for_each(|_| stage.goes());
+        stage.answers();
+        cut(&mut stage, some(call));
+    }
+    assert_eq!((stage.front.limit(), stage.front.breaker()), (100, BreakerState::Closed));
+    // Longer than any should.
+    stage.goes();
+    cut(&mut stage, SECOND * 4);
+    assert_eq!(stage.front.limit(), 16);
+    // A server that answers nobody.
+    let mut stage = Stage::new(100, knobs);
+    stage.serves(50);
+    (0..100).for_each(|_| stage.goes());
+    stage.now += SECOND;
+    (0..20).for_each(|_| cut(&mut stage, SECOND));
+    assert_eq!((stage.front.limit(), stage.front.breaker()), (90, BreakerState::Open));
+}
+
+#[test]
+fn a_hiccup_is_not_taken_for_a_server_that_nobody_knows() {
+    let mut stage = Stage::new(8, Knobs { deadline: SECOND * 2, ..Knobs::default() });
+    for _ in 0..50 {
+        stage.goes();
+        stage.ends(Ending::Answered(Some(SECOND / 50)));
+    }
+    (0..8).for_each(|_| stage.goes());
+    stage.now += SECOND / 20;
+    // A fifth of a second for each at worst: a place each 25 ms, and half of nine tenths of 1.8 s.
+    (0..32).for_each(|_| _ = stage.waits());
+    assert_eq!(stage.shed(), None);
+}
+
+#[test]
+fn only_calls_that_are_sent_are_probes() {
+    let mut stage = Stage::of(21, 10);
+    // One hangs in each place but one.
+    (0..21).for_each(|_| stage.goes());
+    for _ in 0..20 {
+        stage.ends(Ending::Failed);
+        if stage.front.breaker() == BreakerState::Closed {
+            stage.goes();
+        }
+    }
+    assert_eq!((stage.front.breaker(), stage.front.in_flight()), (BreakerState::Open, 20));
+    stage.front.limit.carry(20);
+    stage.now += SECOND * 2;
+    (0..4).for_each(|_| _ = stage.waits());
+    assert_eq!((stage.front.breaker(), stage.sent()), (BreakerState::Open, None));
+    // Places become free: they are tried.
+    (0..4).for_each(|_| stage.answers());
+    let sent: Vec<_> = std::iter::from_fn(|| stage.sent()).collect();
+    assert_eq!((sent.len(), stage.front.breaker()), (3, BreakerState::HalfOpen));
+}
+
+#[test]
+fn what_comes_late_from_elsewhere_may_wait_for_what_is_left_of_its_time() {
+    let mut stage = Stage::new(1, Knobs { deadline: SECOND * 11, target: SECOND * 20, ..Knobs::default() });
+    stage.serves(50);
+    stage.goes();
+    (0..3).for_each(|_| _ = stage.waits());
+    let (now, since) = (stage.now, |seconds: u32| stage.now - SECOND * seconds);
+    // A second of its own, behind four of others.
+    assert!(matches!(stage.front.offer(98, who(0), since(7), now), Offered::Refused(98, _)));
+    assert!(matches!(stage.front.offer(99, who(0), since(6), now), Offered::Waits(_)));
+    stage.now += SECOND * 5;
+    assert_eq!(stage.shed(), Some(Shed::Expired));
+}

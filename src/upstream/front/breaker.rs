@@ -1,7 +1,7 @@
 //! The breaker: an upstream that mostly fails is left alone for a while, then tried with a few calls, then trusted again.
 //!
-//! Two things open it. The ratio: of the calls that ended within the last ten seconds, or of the last `calls_min` where
-//! those are fewer, so many failed. And silence: as many calls in a row as there are places got no answer in time (three at
+//! Two things open it. The ratio: of the calls that ended within the last ten seconds, or of the last `calls_min` within a
+//! minute where those are fewer, so many failed. And silence: as many calls in a row as there are places got no answer in time (three at
 //! least, `calls_min` at most), because few calls are tried where each takes its whole time.
 
 use std::collections::VecDeque;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Seconds that the sliding window covers: long enough for a verdict, short enough to be about now.
 const WINDOW_S: u64 = 10;
-/// Seconds that it covers at most, where it has too few calls for a verdict.
-const WINDOW_S_MAX: u64 = 600;
+/// Seconds that it covers at most, where it has too few calls for a verdict: a restart some minutes ago says nothing.
+const WINDOW_S_MAX: u64 = 60;
 /// Calls that are let through at once while it is tried, and that must succeed.
 const PROBES: u32 = 3;
 /// How often the time that it stays open doubles at most: from one second to about a minute.
@@ -139,23 +139,30 @@ impl Breaker {
         if self.is_closed() { None } else { Some(self.until) }
     }
 
-    /// Whether a call may go now. If so it must be sent: while the upstream is tried, it is one of the probes.
-    pub(super) fn ask(&mut self, now: Instant) -> May {
-        if self.state == BreakerState::Open && now >= self.until {
+    /// Whether a call may go now.
+    #[inline]
+    pub(super) fn look(&self, now: Instant) -> May {
+        match self.state {
+            BreakerState::Closed => May::Pass,
+            BreakerState::HalfOpen if self.probes < PROBES => May::Pass,
+            // Probes that were cancelled, or that hang, do not keep it shut for ever.
+            BreakerState::Open | BreakerState::HalfOpen if now >= self.until => May::Pass,
+            BreakerState::Open | BreakerState::HalfOpen => May::Not(self.until),
+        }
+    }
+
+    /// A call goes that may: while the upstream is tried, it is one of the probes.
+    #[inline]
+    pub(super) fn pass(&mut self, now: Instant) {
+        if self.is_closed() {
+            return;
+        }
+        if matches!(self.state, BreakerState::Open) {
             self.turn(BreakerState::HalfOpen, now);
             (self.probes, self.successes) = (0, 0);
         }
-        match self.state {
-            BreakerState::Closed => May::Pass,
-            BreakerState::Open => May::Not(self.until),
-            // Probes that were cancelled, or that hang, do not keep it shut for ever.
-            BreakerState::HalfOpen if self.probes < PROBES || now >= self.until => {
-                self.probes += 1;
-                self.until = now + self.when.open;
-                May::Pass
-            }
-            BreakerState::HalfOpen => May::Not(self.until),
-        }
+        self.probes += 1;
+        self.until = now + self.when.open;
     }
 
     /// A call that was sent then has ended, when there were so many `places`. `dice` is between 0 and 1.
@@ -257,6 +264,14 @@ mod tests {
         (Breaker::new(WHEN, now), now)
     }
 
+    fn ask(breaker: &mut Breaker, now: Instant) -> May {
+        let may = breaker.look(now);
+        if may == May::Pass {
+            breaker.pass(now);
+        }
+        may
+    }
+
     fn record(breaker: &mut Breaker, failed: bool, now: Instant) {
         let seen = if failed { Seen::Failure } else { Seen::Answer };
         breaker.record(seen, 1, now, now, || 0.0);
@@ -268,7 +283,7 @@ mod tests {
         (0..19).for_each(|_| record(&mut breaker, true, now));
         assert!(breaker.is_closed(), "19 calls say nothing");
         record(&mut breaker, true, now);
-        assert_eq!((breaker.state(), breaker.ask(now)), (BreakerState::Open, May::Not(now + SECOND)));
+        assert_eq!((breaker.state(), ask(&mut breaker, now)), (BreakerState::Open, May::Not(now + SECOND)));
         let (mut breaker, now) = self::breaker();
         (0..30).for_each(|_| record(&mut breaker, false, now));
         (0..29).for_each(|_| record(&mut breaker, true, now));
@@ -295,10 +310,16 @@ mod tests {
         // Too long ago for anything.
         let (mut breaker, now) = self::breaker();
         (0..19).for_each(|_| record(&mut breaker, true, now));
-        record(&mut breaker, true, now + SECOND * 600);
+        record(&mut breaker, true, now + SECOND * 60);
         assert!(breaker.is_closed() && breaker.window.len() == 1);
         record(&mut breaker, true, now + SECOND * 5_000);
         assert_eq!((breaker.calls, breaker.window.len()), (1, 1));
+        // A restart, then all is well for minutes, then one fails.
+        let (mut breaker, now) = self::breaker();
+        (0..10).for_each(|_| record(&mut breaker, true, now));
+        (1..10).for_each(|minute| record(&mut breaker, false, now + SECOND * 60 * minute));
+        record(&mut breaker, true, now + SECOND * 595);
+        assert!(breaker.is_closed(), "11 of 20, of which 10 are long ago");
     }
 
     #[test]
@@ -329,7 +350,7 @@ mod tests {
             (0..20).for_each(|_| record(&mut breaker, true, now));
             let later = now + SECOND;
             for probe in 1..=PROBES + 1 {
-                assert_eq!(breaker.ask(later) == May::Pass, probe <= PROBES, "probe {probe}");
+                assert_eq!(ask(&mut breaker, later) == May::Pass, probe <= PROBES, "probe {probe}");
             }
             (0..answers).for_each(|_| record(&mut breaker, false, later));
             assert_eq!(breaker.is_closed(), answers == PROBES, "{answers} answers");
@@ -344,12 +365,12 @@ mod tests {
         breaker.told();
         assert!(!breaker.has_changed());
         let later = now + SECOND;
-        assert_eq!([(); 4].map(|()| breaker.ask(later) == May::Pass), [true, true, true, false]);
+        assert_eq!([(); 4].map(|()| ask(&mut breaker, later) == May::Pass), [true, true, true, false]);
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         record(&mut breaker, false, now);
         assert_eq!(breaker.successes, 0, "sent before it was tried");
         (0..3).for_each(|_| record(&mut breaker, false, later));
-        assert_eq!((breaker.state(), breaker.ask(later)), (BreakerState::Closed, May::Pass));
+        assert_eq!((breaker.state(), ask(&mut breaker, later)), (BreakerState::Closed, May::Pass));
         record(&mut breaker, true, later);
         assert!(breaker.is_closed(), "what was before is forgotten");
     }
@@ -359,9 +380,9 @@ mod tests {
         let (mut breaker, mut now) = breaker();
         (0..20).for_each(|_| record(&mut breaker, true, now));
         for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
-            assert!(matches!(breaker.ask(now), May::Not(until) if until == now + SECOND * seconds));
+            assert!(matches!(ask(&mut breaker, now), May::Not(until) if until == now + SECOND * seconds));
             now += SECOND * seconds;
-            assert_eq!(breaker.ask(now), May::Pass);
+            assert_eq!(ask(&mut breaker, now), May::Pass);
             record(&mut breaker, true, now);
         }
     }
@@ -371,9 +392,9 @@ mod tests {
         let (mut breaker, now) = breaker();
         (0..20).for_each(|_| record(&mut breaker, true, now));
         let later = now + SECOND;
-        (0..3).for_each(|_| assert_eq!(breaker.ask(later), May::Pass));
-        assert_eq!(breaker.ask(later), May::Not(later + SECOND));
-        assert_eq!(breaker.ask(later + SECOND), May::Pass);
+        (0..3).for_each(|_| assert_eq!(ask(&mut breaker, later), May::Pass));
+        assert_eq!(ask(&mut breaker, later), May::Not(later + SECOND));
+        assert_eq!(ask(&mut breaker, later + SECOND), May::Pass);
     }
 
     #[test]

@@ -11,15 +11,23 @@ pub(super) const CROWD_MAX: Duration = Duration::from_secs(60);
 const UNKNOWN: Duration = Duration::from_secs(5);
 /// With fewer places, one call that hangs may have all of them.
 const FEW: usize = 4;
+/// A known server that gives no place for longer than any call should take is expected to take so many times as long as
+/// that, up to what an unknown one is taken for. With less, far too many are let in where it has turned slow.
+const HICCUP: u32 = 4;
 /// How often those who wait are looked through for such as cannot be served in time any more; for each of many a little
 /// longer, so that it never takes more than a hundredth of the time.
 const SWEEP: Duration = Duration::from_millis(50);
 const SWEEP_EACH: Duration = Duration::from_micros(20);
 
 impl<T> Front<T> {
-    /// S, or what it is taken for where nobody knows: those in flight have lasted so long already.
+    /// S, or what it is taken for where nobody knows: those in flight have lasted so long already. One that was known and
+    /// gives no place has a hiccup, or is another one by now: the longer it lasts the more likely.
     fn service(&self, now: Instant) -> Duration {
-        self.known(now).unwrap_or_else(|| self.unknown().max(self.gap(now)))
+        self.known(now).unwrap_or_else(|| {
+            let (gap, unknown) = (self.gap(now), self.unknown());
+            let guess = self.pace.mean().map_or(unknown, |mean| mean.max(unknown.min(gap * HICCUP)));
+            guess.max(gap)
+        })
     }
 
     fn unknown(&self) -> Duration {
@@ -59,12 +67,15 @@ impl<T> Front<T> {
         Some(chosen.max(self.each(now) * 2))
     }
 
-    /// What a newcomer may expect to wait at most.
-    pub(super) fn wait_max(&self, now: Instant) -> Duration {
+    /// What a newcomer that has arrived then may expect to wait at most.
+    pub(super) fn wait_max(&self, arrived: Instant, now: Instant) -> Duration {
         let target = self.target(now).map_or(Duration::MAX, |target| target / 2);
         match self.knobs.deadline {
             Duration::ZERO => target,
-            deadline => target.min(deadline.saturating_sub(self.pace.long().max(self.service(now)))),
+            deadline => {
+                let left = deadline.saturating_sub(now.saturating_duration_since(arrived));
+                target.min(left.saturating_sub(self.pace.long().max(self.service(now))))
+            }
         }
     }
 

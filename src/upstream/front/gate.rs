@@ -48,6 +48,8 @@ pub(in crate::upstream) struct Gate {
     kept: Vec<Go>,
     /// From arrival to answer; zero: for ever.
     deadline: Duration,
+    /// Whether that is from the arrival at the first upstream that was asked.
+    is_whole: bool,
     has_news: bool,
 }
 
@@ -55,15 +57,13 @@ pub(in crate::upstream) struct Gate {
 /// was then.
 pub struct Permit {
     upstream: Arc<Upstream>,
-    /// When the call came.
-    arrived: Instant,
     seen: Option<(Ending, Instant)>,
 }
 
 impl Permit {
     /// Of a call that has passed the gate.
-    pub(in crate::upstream) const fn new(upstream: Arc<Upstream>, arrived: Instant) -> Self {
-        Self { upstream, arrived, seen: None }
+    pub(in crate::upstream) const fn new(upstream: Arc<Upstream>) -> Self {
+        Self { upstream, seen: None }
     }
 
     /// How the call that it is for has ended, and when it was sent.
@@ -93,6 +93,7 @@ impl Gate {
             same: Same::default(),
             kept: Vec::new(),
             deadline: knobs.deadline,
+            is_whole: knobs.is_whole,
             has_news: false,
         };
         gate.count();
@@ -112,6 +113,7 @@ impl Gate {
             same: Same::default(),
             kept: Vec::new(),
             deadline: knobs.deadline,
+            is_whole: true,
             has_news: false,
         }
     }
@@ -119,13 +121,17 @@ impl Gate {
     /// Takes a call that has come: it is given back to be sent now, or waits, or is refused.
     #[inline]
     pub(in crate::upstream) fn take(&mut self, task: Box<Task>, now: Instant) -> Option<Go> {
-        let task = if self.same.is_read(&task.parcel) { self.join(task)? } else { task };
+        let mut task = if self.same.is_read(&task.parcel) { self.join(task)? } else { task };
+        let came = *task.arrived.get_or_insert(now);
+        let arrived = if self.is_whole { came } else { now };
+        // It has come from another upstream, and too late.
+        if arrived < now && !self.is_open && !self.deadline.is_zero() && now >= arrived + self.deadline {
+            self.refuse(task, Refusal { why: Shed::Expired, retry_after: RETRY_KEPT });
+            return None;
+        }
         let who = who(&task);
-        match self.front.offer(task, who, now) {
-            Offered::Go(task) => {
-                let arrived = task.permit.as_ref().map_or(now, |permit| permit.arrived);
-                Some(Go { task, arrived, attempts: 0 })
-            }
+        match self.front.offer(task, who, arrived, now) {
+            Offered::Go(task) => Some(Go { task, arrived, attempts: 0 }),
             Offered::Waits(number) => {
                 self.wait(number);
                 None
@@ -445,6 +451,7 @@ impl Default for Knobs {
         Self {
             queue_max: 1_000,
             deadline: Duration::from_secs(300),
+            is_whole: false,
             target: Duration::ZERO,
             breaker_ratio_percent: 50,
             breaker_calls_min: 20,

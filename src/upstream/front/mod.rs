@@ -11,6 +11,7 @@
 //!   tenant's calls, which go at the pace that the others leave to that, as much as they ask for just now (`demand.rs`).
 //! - Before any call was answered, S is taken for five seconds, or a quarter of the deadline if that is less; or for as long
 //!   as those in flight have lasted already. So a cold flood is let in up to a small multiple of C.
+//!   Where all in flight last longer than any should, S is taken for four times as long as that, up to those five seconds.
 //! - Who waits and can no longer be served in time, because others came or the server got slower, is refused when that is
 //!   seen, not at its deadline.
 //! - The target is `queue_target_ms`; by itself nine tenths of what the deadline leaves beside S. Never below 2 S / C:
@@ -64,6 +65,8 @@ pub struct Knobs {
     pub queue_max: usize,
     /// From arrival to answer; zero: for ever.
     pub deadline: Duration,
+    /// Whether that counts from the arrival at the first upstream that was asked, not at this one.
+    pub is_whole: bool,
     /// How long a call should wait at most; zero: what the deadline makes of it.
     pub target: Duration,
     /// Failures among a hundred calls that open the breaker; 0: none do.
@@ -125,6 +128,8 @@ pub enum Ending {
     Overloaded(Option<Duration>),
     /// Nothing came in time.
     TimedOut,
+    /// Its time from arrival to answer was over: a part of that it may have waited here, which says nothing of the server.
+    Cut,
     /// The server failed otherwise.
     Failed,
 }
@@ -139,8 +144,9 @@ struct Front<T> {
     budget: Budget,
     queue: Queue<T>,
     demand: Demand,
-    /// When the last call was sent.
+    /// When the last call was sent, and when one was last answered.
     entered: Instant,
+    answered: Instant,
     /// When those who wait were last looked through.
     swept: Instant,
     /// Those that are to be tried again later, and when.
@@ -170,6 +176,7 @@ impl<T> Front<T> {
             queue: Queue::new(),
             demand: Demand::new(now),
             entered: now,
+            answered: now,
             swept: now,
             delayed: BTreeMap::new(),
             delays: BTreeSet::new(),
@@ -223,9 +230,9 @@ impl<T> Front<T> {
         [paused.max(tried), self.lapses()].into_iter().flatten().min()
     }
 
-    /// A call that came just now.
+    /// A call that comes; it `arrived` just now, or before, elsewhere.
     #[inline]
-    fn offer(&mut self, call: T, who: Who, now: Instant) -> Offered<T> {
+    fn offer(&mut self, call: T, who: Who, arrived: Instant, now: Instant) -> Offered<T> {
         self.budget.earn();
         let free = self.queue.is_empty() && self.in_flight < self.limit.get();
         if free && self.paused.is_none() && self.breaker.is_closed() {
@@ -238,25 +245,24 @@ impl<T> Front<T> {
             self.enter(now);
             return Offered::Go(call);
         }
-        self.offer_slowly(call, who, now)
+        self.offer_slowly(call, who, arrived, now)
     }
 
-    fn offer_slowly(&mut self, call: T, who: Who, now: Instant) -> Offered<T> {
+    fn offer_slowly(&mut self, call: T, who: Who, arrived: Instant, now: Instant) -> Offered<T> {
         self.demand.asked(&who, now);
-        if !self.breaker.is_closed()
-            && let May::Not(until) = self.breaker.ask(now)
-        {
+        if let May::Not(until) = self.breaker.look(now) {
             let retry_after = self.crowd(until, now);
             return Offered::Refused(call, Refusal { why: Shed::BreakerOpen, retry_after });
         }
         let pause = self.pause(now);
         if pause.is_zero() && self.queue.is_empty() && self.in_flight < self.limit.get() {
+            self.breaker.pass(now);
             self.enter(now);
             return Offered::Go(call);
         }
         let wait = self.wait(&who, now).saturating_add(pause);
         let is_late = self.queue.is_late(&who, self.lateness(now));
-        let most = if is_late { Duration::ZERO } else { self.wait_max(now) };
+        let most = if is_late { Duration::ZERO } else { self.wait_max(arrived, now) };
         if wait > most {
             let retry_after = self.crowd(now + (wait - most).min(CROWD_MAX.max(pause)), now);
             return Offered::Refused(call, Refusal { why: Shed::TooLate, retry_after });
@@ -265,9 +271,9 @@ impl<T> Front<T> {
             let retry_after = self.crowd(now + pause + self.each(now), now);
             return Offered::Refused(call, Refusal { why: Shed::QueueFull, retry_after });
         }
-        let deadline = (!self.knobs.deadline.is_zero()).then(|| now + self.knobs.deadline);
+        let deadline = (!self.knobs.deadline.is_zero()).then(|| arrived + self.knobs.deadline);
         let number = self.queue.number();
-        self.queue.push(number, Waiting { call, who, arrived: now, entered: now, deadline, attempts: 0 });
+        self.queue.push(number, Waiting { call, who, arrived, entered: now, deadline, attempts: 0 });
         Offered::Waits(number)
     }
 
@@ -300,7 +306,7 @@ impl<T> Front<T> {
         if !self.pause(now).is_zero() || self.in_flight >= self.limit.get() {
             return None;
         }
-        if !self.breaker.is_closed() && self.breaker.ask(now) != May::Pass {
+        if self.breaker.look(now) != May::Pass {
             return None;
         }
         let is_late = self.lateness(now);
@@ -309,6 +315,7 @@ impl<T> Front<T> {
         if waiting.deadline.is_some_and(|deadline| served > deadline) {
             return Some(self.expire(waiting, now));
         }
+        self.breaker.pass(now);
         self.enter(now);
         Some(Next::Send(waiting))
     }
@@ -415,6 +422,7 @@ impl<T> Front<T> {
         let (in_flight, places) = (self.in_flight + 1, self.limit.get());
         let (seen, moved) = match ending {
             Ending::Answered(took) => {
+                self.answered = now;
                 if let Some(took) = took {
                     self.pace.saw(took);
                 }
@@ -430,12 +438,19 @@ impl<T> Front<T> {
                 }
                 (seen, self.limit.refused(in_flight, sent, now))
             }
-            Ending::TimedOut => (Seen::Silence, self.limit.timed_out(in_flight, sent, now)),
+            Ending::Cut if !self.was_silent(sent, now) => return false,
+            Ending::TimedOut | Ending::Cut => (Seen::Silence, self.limit.timed_out(in_flight, sent, now)),
             Ending::Failed => (Seen::Failure, false),
         };
         self.breaker.record(seen, places, sent, now, || dice(&mut random));
         self.random = random;
         moved
+    }
+
+    /// Whether the server itself took too long for a call that was sent then and is not answered: longer than any should,
+    /// or it has answered nothing at all since.
+    fn was_silent(&self, sent: Instant, now: Instant) -> bool {
+        self.answered <= sent || now.saturating_duration_since(sent) > self.pace.long().saturating_mul(2)
     }
 
     /// How long nothing is sent because the server has asked for it.

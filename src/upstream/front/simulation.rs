@@ -152,7 +152,7 @@ impl Simulation {
     fn arrive(&mut self, tenant: u16, client: u128) {
         let share = Share { weight: 1, priority: 0 };
         let call = Call { tenant, arrived: self.now };
-        match self.front.offer(call, Who { tenant: Tenant(tenant), share, client }, self.now) {
+        match self.front.offer(call, Who { tenant: Tenant(tenant), share, client }, self.now, self.now) {
             Offered::Go(call) => self.send(call),
             Offered::Waits(_) => {}
             Offered::Refused(_, refusal) => {

@@ -33,7 +33,7 @@ impl Stage {
 
     pub(super) fn offer_of(&mut self, tenant: u16) -> Offered<u32> {
         self.next += 1;
-        self.front.offer(self.next, who(tenant), self.now)
+        self.front.offer(self.next, who(tenant), self.now, self.now)
     }
 
     #[track_caller]

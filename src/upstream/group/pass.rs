@@ -72,6 +72,8 @@ impl Upstream {
         let next = passed.next(&task);
         task.passed = Some(passed);
         let Some(next) = next else { return Err(task) };
+        // Its place here is free, and how it ends elsewhere says nothing of this one.
+        task.permit = None;
         self.counts.troubles.add(trouble.kind);
         self.counts.passed_on.fetch_add(1, Relaxed);
         let (from, to, why) = (&*self.name, &*next.name, trouble.kind.name());

@@ -229,6 +229,7 @@ impl Mux {
         match pending.work {
             Work::Call(mut task) => {
                 if let (Some(sent), Some(ending)) = (news, Ending::of(trouble)) {
+                    let ending = if trouble.name() == DEADLINE { Ending::Cut } else { ending };
                     self.gate.saw(&mut task, ending, sent, now);
                 }
                 self.upstream.failed(trouble, pending.since, now);

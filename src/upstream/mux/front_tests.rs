@@ -8,8 +8,9 @@ use super::stage::{Caller, Stage, parcel, reading};
 use super::*;
 use crate::mcp::offer::Entry;
 use crate::mcp::{List, Offer, Parcel};
-use crate::upstream::front;
-use crate::upstream::handle::Client;
+use crate::upstream::front::{self, Permit};
+use crate::upstream::group::Ways;
+use crate::upstream::handle::{Client, Task};
 
 const LEGACY: Revision = Revision::V2025_11_25;
 
@@ -196,7 +197,7 @@ fn who_waits_for_a_link_that_does_not_come_back_is_told() {
 /// Calls take five seconds at most, from their arrival.
 fn pressed(in_flight_max: usize) -> Stage {
     let deadline = Duration::from_secs(5);
-    let front = front::Knobs { deadline, ..front::Knobs::default() };
+    let front = front::Knobs { deadline, is_whole: true, ..front::Knobs::default() };
     Stage::with(LEGACY, Knobs { in_flight_max, deadline, front, ..Knobs::default() }, false)
 }
 
@@ -230,6 +231,37 @@ fn a_call_with_its_server_is_cut_at_its_deadline_and_the_server_told() {
     assert_eq!(stage.letters().len(), 0);
     stage.passes(Duration::from_millis(20));
     assert_eq!((stage.letters().len(), sent_again(&mut stage)), (1, 0));
+}
+
+#[test]
+fn a_call_that_is_passed_on_leaves_its_place_and_keeps_its_time() {
+    let mut stage = pressed(9);
+    let mut offer = Offer::default();
+    offer.lists[List::Tools.index()].push(Entry { key: "echo".into(), text: "{}".into() });
+    stage.upstream.set_offer(&Arc::new(offer));
+    stage.upstream.set_there(true);
+    let first = Arc::new(Upstream::new("first", true));
+    first.set_ways(Some(Arc::new(Ways { group: None, fallback: [Arc::clone(&stage.upstream)].into() })));
+    for (before, sent, reason) in [(3, 1, "deadline"), (5, 0, "lost")] {
+        let (ticket, caller) = stage.ticket();
+        let mut task = Task::new(parcel(LEGACY), ticket, stage.seats.take().unwrap(), Client::default());
+        let mut permit = Permit::new(Arc::clone(&first));
+        permit.saw(front::Ending::Failed, stage.now);
+        task.permit = Some(permit);
+        task.arrived = Some(stage.now - Duration::from_secs(before));
+        assert!(first.pass_on(Box::new(task), &lost().unsent(), None).is_ok());
+        assert!(matches!(first.door().collect(), Some(Errand::Served { seen: Some((front::Ending::Failed, _)) })));
+        let texts = stage.sent.texts.len();
+        stage.errands();
+        assert_eq!(stage.sent.texts.len() - texts, sent, "{before} s old");
+        if sent > 0 {
+            stage.passes(Duration::from_millis(1_980));
+            assert_eq!(stage.letters().len(), 0);
+            stage.passes(Duration::from_millis(20));
+        }
+        let error = stage.answer(caller.call).unwrap_err();
+        assert_eq!(error["data"]["reason"], reason);
+    }
 }
 
 #[test]
