@@ -11,10 +11,13 @@ mod post;
 mod tls;
 mod ws;
 
+use std::future::{Future, poll_fn};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::mcp::Revision;
@@ -26,6 +29,10 @@ use http::HttpLink;
 use pipe::Pipe;
 pub use post::Destination;
 use ws::WsLink;
+
+/// So often a link may be filled at once before others have their turn, whose sockets and clocks are looked at only when nobody
+/// goes on: a server that pours without end, 64 KiB each time, would keep them waiting for half a second.
+const AT_ONCE_MAX: u32 = 2;
 
 /// Where a server is and how to get there. Shown without its secrets (`upstream/config/one.rs`).
 #[derive(Clone, PartialEq, Eq)]
@@ -171,7 +178,11 @@ impl Arrived<'_> {
 /// ```
 /// [`fill`](Self::fill) sends what waits while it waits itself, so that two peers with full buffers never wait for each
 /// other. All that waits is cancel-safe. A `fill` that fails is the end of the link.
-pub struct Link(Inner);
+pub struct Link {
+    inner: Inner,
+    /// Fills one after another that did not have to wait.
+    at_once: u32,
+}
 
 #[allow(clippy::large_enum_variant)] // There is one per upstream.
 enum Inner {
@@ -188,7 +199,7 @@ impl Link {
     /// When it is not there within `limits.connect`.
     pub async fn open(target: &Target, name: &str, limits: &Limits) -> Result<Self, Trouble> {
         let opening = async {
-            Ok(Self(match target {
+            let inner = match target {
                 Target::Child { command, args, env, cwd } => {
                     Inner::Child(ChildLink::start(command, args, env, cwd.as_deref(), name, limits)?)
                 }
@@ -205,7 +216,8 @@ impl Link {
                     let address = Address::parse(url, ["http", "https"], ca_file.as_deref())?;
                     Inner::Http(HttpLink::new(address, headers, limits, Gossip::new(name))?)
                 }
-            }))
+            };
+            Ok(Self { inner, at_once: 0 })
         };
         let late = || Trouble::new(TroubleKind::Refused, format!("no connection within {:?}", limits.connect));
         timeout(limits.connect, opening).await.unwrap_or_else(|_| Err(late().unsent()))
@@ -214,7 +226,7 @@ impl Link {
     /// What carries it.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        match &self.0 {
+        match &self.inner {
             Inner::Child(_) => Kind::Stdio,
             Inner::Tcp(_) => Kind::Tcp,
             Inner::WebSocket(_) => Kind::WebSocket,
@@ -224,7 +236,7 @@ impl Link {
 
     /// Takes a message for sending, with the next [`fill`](Self::fill) or [`flush`](Self::flush); never waits.
     pub fn put(&mut self, outgoing: Outgoing<'_>) {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Child(link) => link.pipe.put(outgoing.text),
             Inner::Tcp(pipe) => pipe.put(outgoing.text),
             Inner::WebSocket(link) => link.put(outgoing.text),
@@ -235,7 +247,7 @@ impl Link {
     /// Bytes that were put and not taken by the peer yet: above a high mark, put no more.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        match &self.0 {
+        match &self.inner {
             Inner::Child(link) => link.pipe.unsent(),
             Inner::Tcp(pipe) => pipe.unsent(),
             Inner::WebSocket(link) => link.unsent(),
@@ -248,7 +260,7 @@ impl Link {
     /// each failure says itself whether its request was sent, always 0.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        match &self.0 {
+        match &self.inner {
             Inner::Child(link) => link.pipe.taken(),
             Inner::Tcp(pipe) => pipe.taken(),
             Inner::WebSocket(link) => link.taken(),
@@ -261,7 +273,7 @@ impl Link {
     /// # Errors
     /// When the peer is gone; [`fill`](Self::fill) still gives what it has said before.
     pub async fn flush(&mut self) -> Result<(), Trouble> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Child(link) => link.pipe.flush().await,
             Inner::Tcp(pipe) => pipe.flush().await,
             Inner::WebSocket(link) => link.flush().await,
@@ -274,18 +286,33 @@ impl Link {
     /// # Errors
     /// When the link is at its end: nothing more will come, and what waits for an answer has failed by this.
     pub async fn fill(&mut self) -> Result<(), Trouble> {
-        match &mut self.0 {
-            Inner::Child(link) => link.fill().await,
-            Inner::Tcp(pipe) => pipe.fill().await,
-            Inner::WebSocket(link) => link.fill().await,
-            Inner::Http(link) => link.fill().await,
+        if self.at_once >= AT_ONCE_MAX {
+            self.at_once = 0;
+            yield_now().await;
         }
+        let mut is_at_once = true;
+        let mut filling = pin!(async {
+            match &mut self.inner {
+                Inner::Child(link) => link.fill().await,
+                Inner::Tcp(pipe) => pipe.fill().await,
+                Inner::WebSocket(link) => link.fill().await,
+                Inner::Http(link) => link.fill().await,
+            }
+        });
+        let filled = poll_fn(|cx| {
+            let filled = filling.as_mut().poll(cx);
+            is_at_once &= filled.is_ready();
+            filled
+        });
+        let filled = filled.await;
+        self.at_once = if is_at_once { self.at_once + 1 } else { 0 };
+        filled
     }
 
     /// The next thing that has come whole; none: [`fill`](Self::fill) again.
     #[allow(clippy::should_implement_trait)] // What it gives is borrowed from the link.
     pub fn next(&mut self) -> Option<Arrived<'_>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Child(link) => link.pipe.next(),
             Inner::Tcp(pipe) => pipe.next(),
             Inner::WebSocket(link) => link.next(),
@@ -295,14 +322,14 @@ impl Link {
 
     /// Says which revision `initialize` has agreed on; to be called before `notifications/initialized` is put.
     pub fn agreed(&mut self, revision: Revision) {
-        if let Inner::Http(link) = &mut self.0 {
+        if let Inner::Http(link) = &mut self.inner {
             link.agreed(revision);
         }
     }
 
     /// Ends it in form, within about two seconds.
     pub async fn close(self) {
-        match self.0 {
+        match self.inner {
             Inner::Child(link) => link.end().await,
             Inner::Tcp(mut pipe) => {
                 // What was put last may be a word to the server; more than a moment is not worth the wait.
