@@ -158,7 +158,9 @@ impl Inbox {
 
     /// To be called before [`Self::collect`]: mail posted from here on rings again.
     pub(super) fn quiet(&self) {
-        self.rung.store(false, Ordering::Release);
+        // A plain store may take effect behind the look at what waits: who posts between the two would see the bell rung, and
+        // nobody would come. The swap reads what the last one to ring wrote, and so sees its mail.
+        self.rung.swap(false, Ordering::AcqRel);
     }
 
     /// The next letter or order. For the shard, and for tests that stand in for one.
